@@ -1,0 +1,79 @@
+"""What the machine can do: device, number type, and how fast it multiplies matrices."""
+
+import time
+from contextlib import AbstractContextManager
+
+import torch
+
+from bertlib.bert import BertConfig
+from bertlib.files import InputError
+
+TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+# Dense bf16 (or fp16) FLOP/s of GPUs as their data sheets state them; longest match wins.
+GPU_PEAKS = {
+    "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200": 989e12, "B200": 2.25e15,
+    "A100": 312e12, "A30": 165e12, "A40": 149.7e12, "L40S": 362e12, "L4": 121e12,
+    "RTX 5090": 209.5e12, "RTX 4090": 165.2e12, "RTX 3090": 71e12, "V100": 125e12, "T4": 65e12,
+}
+
+
+def pick_device(name: str) -> torch.device:
+    """"auto" is CUDA where there is one; `InputError` if CUDA is asked for and missing."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("The setting device is 'cuda', but there is no CUDA GPU; use 'cpu'.")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def pick_precision(name: str, device: torch.device) -> torch.dtype:
+    """"auto": bfloat16 where the hardware multiplies it, float16 on older GPUs, else float32."""
+    if name != "auto":
+        return TYPES[name]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else torch.float16
+    return torch.bfloat16 if cpu_has_bfloat16() else torch.float32
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this processor has bf16 instructions (AVX512-BF16, AMX); others emulate, slowly."""
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and any(
+            getattr(torch.cpu, probe)() for probe in ("_is_avx512_bf16_supported",
+                                                      "_is_amx_tile_supported")
+        )
+    except (AttributeError, RuntimeError):
+        return False
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
+    """A context in which matrix products run in `dtype`; weights stay float32."""
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+def measured_peak(device: torch.device, dtype: torch.dtype, size: int = 1024) -> float:
+    """FLOP/s: a GPU's data sheet figure, or the best of eight matrix products measured now."""
+    if device.type == "cuda":
+        gpu = torch.cuda.get_device_name()
+        return GPU_PEAKS.get(max((n for n in GPU_PEAKS if n in gpu), key=len, default=""), 0.0)
+    a = torch.ones(size, size, dtype=dtype)  # no random numbers: they belong to the run
+    best = float("inf")
+    for _ in range(8):
+        start = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def flops_per_token(config: BertConfig, mask_rate: float) -> float:
+    """Floating-point operations to train on one token, forward and backward.
+
+    6 a weight (nanoGPT's count, Chowdhery et al. 2022, appendix B), with the head and the last
+    block's output and feed-forward counted at masked positions only, and 12 L D T for attention.
+    """
+    width, layers = config.d_model, config.n_layer
+    mixing, own = 3 * width**2, width**2 + 2 * width * config.d_ff  # a block's weights
+    head = width * config.vocab_size + (width**2 if config.head_transform else 0)
+    weights = layers * mixing + (layers - 1 + mask_rate) * own + mask_rate * head
+    return 6 * weights + 12 * layers * width * config.seq_len

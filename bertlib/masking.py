@@ -1,0 +1,109 @@
+"""Choose tokens, hide them, remember the answers: the puzzle that BERT learns from.
+
+Source: Devlin et al. 2018, section 3.1, task 1: 15% of the tokens are predicted; of those 80%
+become [MASK], 10% a random word and 10% stay as they are.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bertlib.files import InputError
+from bertlib.tokens import Tokenizer
+
+
+@dataclass(frozen=True)
+class MaskingConfig:
+    """Shares of tokens: `rate` is predicted; of those `masked` and `random` are replaced."""
+
+    rate: float = 0.15
+    masked: float = 0.8
+    random: float = 0.1
+
+    def __post_init__(self):
+        if not 0 < self.rate < 1:
+            raise InputError(f"The mask rate is {self.rate}; it must lie between 0 and 1.")
+        if min(self.masked, self.random) < 0 or self.masked + self.random > 1:
+            raise InputError(
+                f"The shares masked={self.masked} and random={self.random} must not be negative "
+                "and must add up to at most 1."
+            )
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A batch with its puzzle.
+
+    input_ids [B, T] with replaced tokens; positions [K] into the flattened [B*T], ascending;
+    labels [K], the true ids at those positions; attention_mask [B, T] bool, or None if no
+    sequence is padded.
+    """
+
+    input_ids: Tensor
+    positions: Tensor
+    labels: Tensor
+    attention_mask: Tensor | None = None
+
+    def to(self, device, non_blocking: bool = False) -> "Masked":
+        """The same batch on `device`."""
+        parts = (self.input_ids, self.positions, self.labels, self.attention_mask)
+        return Masked(*(p if p is None else p.to(device, non_blocking=non_blocking) for p in parts))
+
+    def pin_memory(self) -> "Masked":
+        """The same batch in page-locked memory, from which CUDA copies asynchronously."""
+        parts = (self.input_ids, self.positions, self.labels, self.attention_mask)
+        return Masked(*(p if p is None else p.pin_memory() for p in parts))
+
+
+class Masker:
+    """Draws masks for batches of token ids of one vocabulary."""
+
+    def __init__(self, tokenizer: Tokenizer, config: MaskingConfig | None = None):
+        self.config = config or MaskingConfig()
+        special = tokenizer.special
+        self.mask_id = special.mask
+        self.pad_id = special.pad
+        self.ordinary = torch.tensor(tokenizer.ordinary_ids)
+        self.maskable = torch.ones(len(tokenizer), dtype=torch.bool)
+        self.maskable[[special.pad, special.cls, special.sep]] = False
+
+    def choose(self, ids: Tensor, rate: float, generator: torch.Generator) -> Tensor:
+        """Positions to predict: in each row `rate` of its ordinary tokens, at least one.
+
+        ids [B, T] -> flat positions [K]. Full rows all get the same number, so that K is fixed.
+        """
+        candidates = self.maskable[ids]  # [B, T]
+        scores = torch.rand(ids.shape, generator=generator).masked_fill_(~candidates, -1.0)
+        counts = candidates.sum(1)  # [B]
+        wanted = (counts * rate).round().long().clamp(min=1).minimum(counts)
+        best = scores.topk(int(wanted.max()), dim=1)  # [B, most], highest score first
+        taken = torch.arange(best.indices.shape[1]) < wanted[:, None]
+        rows = torch.arange(len(ids))[:, None] * ids.shape[1]
+        return (rows + best.indices)[taken].sort().values
+
+    def replace(self, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """What stands in the text instead of `labels` [K]: [MASK], a random word, or itself."""
+        draw = torch.rand(labels.shape, generator=generator)
+        picks = torch.randint(len(self.ordinary), labels.shape, generator=generator)
+        config = self.config
+        hidden = torch.where(draw < config.masked + config.random, self.ordinary[picks], labels)
+        return hidden.masked_fill(draw < config.masked, self.mask_id)
+
+    def __call__(self, ids: Tensor, generator: torch.Generator, rate: float | None = None):
+        """Mask a batch of ids [B, T] (int64); gives `Masked`, leaves `ids` as they are."""
+        positions = self.choose(ids, rate or self.config.rate, generator)
+        labels = ids.reshape(-1)[positions]
+        return self.puzzle(ids, positions, labels, self.replace(labels, generator))
+
+    def puzzle(self, ids: Tensor, positions: Tensor, labels: Tensor, replaced: Tensor) -> Masked:
+        """Put `replaced` [K] into a copy of `ids` [B, T] at the flat `positions` [K]."""
+        input_ids = ids.reshape(-1).clone()
+        input_ids[positions] = replaced
+        attention_mask = ids != self.pad_id
+        return Masked(
+            input_ids.view_as(ids),
+            positions,
+            labels,
+            None if attention_mask.all() else attention_mask,
+        )

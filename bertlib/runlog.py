@@ -1,0 +1,62 @@
+"""The record of a run: log.txt to read, metrics.jsonl to compute with, TensorBoard events."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from bertlib.files import InputError
+
+
+class RunLog:
+    """Appends to `logs/` of a run folder; each line is whole on disk when `write` returns."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder) / "logs"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.text = (self.folder / "log.txt").open("a", encoding="utf-8", buffering=1)
+        self.metrics = (self.folder / "metrics.jsonl").open("a", encoding="utf-8", buffering=1)
+        self.events = SummaryWriter(str(self.folder))
+
+    def say(self, message: str) -> None:
+        """One line in log.txt, with the time of day."""
+        self.text.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
+
+    def write(self, kind: str, step: int, **values: Any) -> None:
+        """One record of a `kind` ("train", "val") at a step: to all three places."""
+        self.metrics.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        parts = [f"{name} {_short(value)}" for name, value in values.items()]
+        self.say(f"{kind} step {step}: {', '.join(parts)}")
+        for name, value in values.items():
+            self.events.add_scalar(f"{kind}/{name}", value, step)
+        self.events.flush()
+
+    def close(self) -> None:
+        """Close all files."""
+        for stream in (self.text, self.metrics, self.events):
+            stream.close()
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
+
+
+def read_metrics(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    """The records of a run, oldest first; of two for one step (after a resume) the last one.
+
+    A last line that was cut off by a crash is left out; `InputError` if there is no file.
+    """
+    path = Path(folder) / "logs" / "metrics.jsonl"
+    if not path.exists():
+        raise InputError(f"There is no '{path}'; train first.")
+    records = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        records[record["kind"], record["step"]] = record
+    chosen = [r for r in records.values() if kind in (None, r["kind"])]
+    return sorted(chosen, key=lambda record: record["step"])
