@@ -2,11 +2,11 @@
 
 Read the modules in the order of the notebooks; each imports only those before it:
 
-    files                                             errors and safe writing, used by all
-    tokens, masking, data, prepare_mlm_dataset        text -> ids -> file -> batch
-    attention, blocks, bert, counts                   the model, and its start from counts
-    optim, checkpoint, runlog, trainer, pretrain      learning, and losing nothing
-    predict, plots                                    looking at what was learned
+    files                                                   errors, safe writing: used by all
+    tokens, masking, corpus, data, prepare_mlm_dataset      text -> ids -> file -> batch
+    attention, blocks, bert, counts                         the model, and its start from counts
+    settings, device, optim, checkpoint, runlog, trainer    learning, and losing nothing
+    plots, pretrain, predict                                the whole job; what was learned
 
 Letters in shape comments, defined once, here:
     B  sequences in a batch          H  attention heads

@@ -61,7 +61,7 @@ def positive_pmi(pairs: Tensor) -> Tensor:
     return (joint / expected.clamp(min=1e-30)).clamp(min=1.0).log()
 
 
-def factorise(matrix: Tensor, width: int, std: float = 0.05, seed: int = 0) -> Tensor:
+def factorise(matrix: Tensor, width: int, std: float = 0.07, seed: int = 0) -> Tensor:
     """The best `width` columns: [V, C] -> [V, D], scaled to standard deviation `std`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # the randomised SVD draws its start

@@ -21,6 +21,7 @@ from bertlib.counts import baselines, start_from_counts
 from bertlib.data import Batches, find_files, load_dataset
 from bertlib.files import PROJECT, InputError, atomic_write, run_command
 from bertlib.masking import Masker, MaskingConfig
+from bertlib.plots import save_plot
 from bertlib.prepare_mlm_dataset import PrepareConfig, prepare
 from bertlib.runlog import read_metrics
 from bertlib.settings import PRESETS, Settings
@@ -136,6 +137,7 @@ def pretrain(settings: Settings, base: Path = PROJECT / "wiki", label: str = "en
         report = describe(trainer, score, label, preset)
         with atomic_write(folder / "report.json") as stream:
             stream.write(json.dumps(report, indent=1).encode())
+        save_plot(folder, read_metrics(folder, "val"), report)
     return folder
 
 

@@ -118,7 +118,8 @@ CHOICES = {
 
 FAST = dict(
     architecture="fast", optimizer="muon", schedule="linear", start="counts", dynamic_masks=True,
-    dropout=0.0, mask_rate=0.30, learning_rate=2e-3, min_learning_rate=0.0, warmup_iters=0,
+    dropout=0.0, mask_rate=0.30, learning_rate=4e-3, matrix_learning_rate=0.03,
+    min_learning_rate=0.0, warmup_iters=0,
     beta2=0.98, grad_clip=0.0, weight_decay=0.01, compile=False,
 )
 

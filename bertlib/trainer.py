@@ -24,7 +24,7 @@ from bertlib.optim import build_optimizers, mask_rate, rate_factor, set_rates
 from bertlib.runlog import RunLog
 from bertlib.settings import Settings
 
-Watcher = Callable[[int, BertForMaskedLM], None]
+Watcher = Callable[[int, BertForMaskedLM, Path], None]
 
 
 class Score(NamedTuple):
@@ -62,15 +62,15 @@ class Trainer:
         self.device = pick_device(settings.device)
         self.dtype = pick_precision(settings.precision, self.device)
         self.model = model.to(self.device)
-        self.watch = watch
+        self.watch, self.folder = watch, Path(folder)
         self.optimizers = build_optimizers(model, settings, self.dtype)
         halves = self.dtype == torch.float16
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=halves)
         if settings.compile:
             for block in model.encoder.blocks:  # one small graph, used by all layers
                 block.compile()
-        (Path(folder) / "checkpoints").mkdir(parents=True, exist_ok=True)
-        self.checkpoints = Checkpoints(Path(folder) / "checkpoints", settings.keep_checkpoints)
+        (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        self.checkpoints = Checkpoints(self.folder / "checkpoints", settings.keep_checkpoints)
         self.log = RunLog(folder)
         self.step = self.tokens = 0
         self.seconds = 0.0  # of training, validation and saving left out
@@ -168,8 +168,8 @@ class Trainer:
                 self._advance(bar)
                 if self.step % self.settings.val_interval == 0 and self.progress() < 1:
                     self._look(loss)
-                elif self.watch and (self.step & (self.step - 1)) == 0:
-                    self.watch(self.step, self.model)  # at steps 1, 2, 4, 8, ...
+                if self.step & (self.step - 1) == 0:  # 1, 2, 4, 8, ...
+                    self._show()
                 if time.monotonic() - saved_at > 60 * self.settings.checkpoint_minutes:
                     self.save()
                     saved_at = time.monotonic()
@@ -195,9 +195,13 @@ class Trainer:
             self.log.write("train", self.step, loss=float(loss), lr_factor=factor)
         self.log.write("val", self.step, loss=score.loss, accuracy=score.accuracy,
                        masked=score.count, tokens=self.tokens, seconds=round(self.seconds, 2))
-        if self.watch and (self.step == 0 or whole):
-            self.watch(self.step, self.model)
+        if self.step == 0 or whole:
+            self._show()
         return score
+
+    def _show(self) -> None:
+        if self.watch:
+            self.watch(self.step, self.model, self.folder)
 
     @contextmanager
     def _bar(self, show: bool) -> Iterator[tqdm]:
