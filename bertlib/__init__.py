@@ -7,6 +7,7 @@ Read the modules in the order of the notebooks; each imports only those before i
     attention, blocks, bert, counts                         the model, and its start from counts
     settings, device, optim, checkpoint, runlog, trainer    learning, and losing nothing
     plots, pretrain, predict                                the whole job; what was learned
+    bench                                                   how fast it all is
 
 Letters in shape comments, defined once, here:
     B  sequences in a batch          H  attention heads

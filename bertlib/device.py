@@ -1,7 +1,10 @@
 """What the machine can do: device, number type, and how fast it multiplies matrices."""
 
+import os
+import platform
 import time
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import torch
 
@@ -25,6 +28,16 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def machine_name(device: torch.device) -> str:
+    """The GPU's name, or the processor's with the number of its cores that can be used."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name()
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:

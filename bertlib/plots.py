@@ -1,8 +1,10 @@
 """Figures of a run: its curves beside what they must beat."""
 
+import io
 from pathlib import Path
 from typing import Any
 
+from IPython.display import Image, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -12,6 +14,13 @@ PUBLISHED = ((5_000, 0.47), (10_000, 0.53), (15_000, 0.558), (20_000, 0.575), (2
              (29_900, 0.5996), (35_000, 0.605), (45_000, 0.612), (55_500, 0.615))
 PUBLISHED_TOKENS = 200 * 2 * 128
 OURS, THEIRS, GREY = "#0a5fa8", "#b4500a", "#555555"
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Display a figure in a notebook as PNG, with a text for those who cannot see it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=80, metadata={"Software": None})
+    display(Image(buffer.getvalue(), format="png", alt=alt))
 
 
 def draw_loss(axes: Axes, records: list[dict[str, Any]], report: dict[str, Any]) -> None:

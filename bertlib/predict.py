@@ -19,11 +19,11 @@ from bertlib.masking import Masker
 from bertlib.tokens import Tokenizer
 
 SENTENCES = (
-    "he opened the [MASK] and went out .",
+    "he was born in [MASK] and died in 1892 .",
+    "the second world [MASK] ended in 1945 .",
+    "it is one of the largest [MASK] in the world .",
+    "the population of the city was about two [MASK] people .",
     "she looked at him and shook her [MASK] .",
-    "the war between france and [MASK] began in the same year .",
-    "once upon a [MASK] there lived a king .",
-    "it was the first [MASK] of the twentieth century .",
 )
 STYLES = {  # contrast of black on both grounds is above 15:1 (WCAG asks for 4.5:1)
     True: "background:#d7f0dd;color:#000;border-bottom:2px solid #14692c",

@@ -7,6 +7,7 @@ python -m bertlib.pretrain --preset cuda --base wiki --label wiki103 --max-iters
 
 import argparse
 import json
+import os
 import shutil
 import sys
 from dataclasses import fields
@@ -19,7 +20,8 @@ from bertlib.bert import BertForMaskedLM
 from bertlib.checkpoint import Checkpoints, load_weights
 from bertlib.counts import baselines, start_from_counts
 from bertlib.data import Batches, find_files, load_dataset
-from bertlib.files import PROJECT, InputError, atomic_write, run_command
+from bertlib.device import machine_name
+from bertlib.files import PROJECT, InputError, atomic_write, nearest, run_command
 from bertlib.masking import Masker, MaskingConfig
 from bertlib.plots import save_plot
 from bertlib.prepare_mlm_dataset import PrepareConfig, prepare
@@ -31,11 +33,25 @@ from bertlib.trainer import Trainer, Watcher
 DATA_SEED = 123
 
 
-def choose_preset(name: str, smoke: bool = False) -> str:
-    """"auto": `smoke` if asked for, `cuda` where there is a GPU, else `cpu`."""
+def choose_preset(name: str) -> str:
+    """"auto": what BERTLIB_PRESET says (tests set it), `cuda` where there is a GPU, else `cpu`."""
     if name != "auto":
         return name
-    return "smoke" if smoke else "cuda" if torch.cuda.is_available() else "cpu"
+    return os.environ.get("BERTLIB_PRESET") or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def notebook_settings(before: set[str], namespace: dict[str, Any]) -> dict[str, Any]:
+    """The settings among a notebook's parameters: all names that were not there `before`.
+
+    papermill only warns of a parameter that a notebook does not know; this refuses it.
+    """
+    known = {field.name for field in fields(Settings)}
+    given = {name: value for name, value in namespace.items()
+             if name not in before and not name.startswith("_")}
+    for name in given:
+        if name not in known | {"preset", "base", "label", "resume"}:
+            raise InputError(f"There is no parameter '{name}'. {nearest(name, known)}")
+    return {name: value for name, value in given.items() if name in known}
 
 
 def embedded_corpus(base: Path) -> Path:
@@ -163,7 +179,7 @@ def describe(trainer: Trainer, score, label: str, preset: str) -> dict[str, Any]
         "train_tokens": train.numel(), "parameters": trainer.model.n_parameters(),
         "seed": trainer.settings.seed, "data_seed": header.seed, "device": str(trainer.device),
         "precision": str(trainer.dtype), "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
+        "machine": machine_name(trainer.device), "torch": torch.__version__,
         **baselines(train, everything.labels, header.vocab_size, special),
     }
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from bertlib.bert import BertForMaskedLM
@@ -124,19 +125,10 @@ class Trainer:
             micro = [batch.pin_memory() for batch in micro]
         return micro, self.batches.state()
 
-    def train_step(self, micro: list[Masked]) -> float:
+    def train_step(self, micro: list[Masked]) -> Tensor:
         """One update from the mean loss over all masked words of the micro batches."""
         set_rates(self.optimizers, rate_factor(self.settings, self.step, self.progress()))
-        total = sum(len(batch.labels) for batch in micro)
-        summed = 0.0
-        for batch in micro:
-            batch = batch.to(self.device, non_blocking=self.settings.async_to_device)
-            with autocast(self.device, self.dtype):
-                out = self.model(batch.input_ids, batch.positions, batch.labels,
-                                 batch.attention_mask)
-            loss = out.loss * (len(batch.labels) / total)
-            self.scaler.scale(loss).backward()
-            summed = summed + loss.detach()
+        loss = self.accumulate(micro)
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
         if self.settings.grad_clip:
@@ -145,6 +137,20 @@ class Trainer:
             self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
+        return loss
+
+    def accumulate(self, micro: list[Masked]) -> Tensor:
+        """Add up gradients as if the micro batches were one; each counts by its masked words."""
+        total = sum(len(batch.labels) for batch in micro)
+        summed = torch.zeros((), device=self.device)
+        for batch in micro:
+            batch = batch.to(self.device, non_blocking=self.settings.async_to_device)
+            with autocast(self.device, self.dtype):
+                out = self.model(batch.input_ids, batch.positions, batch.labels,
+                                 batch.attention_mask)
+            loss = out.loss * (len(batch.labels) / total)
+            self.scaler.scale(loss).backward()
+            summed += loss.detach()
         return summed
 
     # -- the run -------------------------------------------------------------------------

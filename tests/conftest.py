@@ -1,0 +1,69 @@
+"""What all tests share: the smoke preset for notebooks, a small world of text and data."""
+
+import os
+
+os.environ["BERTLIB_PRESET"] = "smoke"  # notebooks run in seconds
+os.environ["OMP_NUM_THREADS"] = "2"  # one number of threads everywhere: exact repetition
+
+import pytest
+import torch
+
+from bertlib.data import load_dataset
+from bertlib.files import PROJECT, run_command
+from bertlib.masking import Masker
+from bertlib.prepare_mlm_dataset import PrepareConfig, prepare
+from bertlib.tokens import Tokenizer
+
+torch.set_num_threads(2)
+VOCAB = PROJECT / "wiki" / "vocab" / "vocab.txt"
+
+
+def document(number: int, paragraphs: int = 6) -> str:
+    """A document whose every paragraph holds the words `code` and its number."""
+    text = f"code {number} the king went to the city and saw the river . " * 4
+    return f" = Article {number} = \n\n" + f" {text}\n" * paragraphs + " = = Section = = \n text\n"
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return Tokenizer.load(VOCAB)
+
+
+@pytest.fixture(scope="session")
+def masker(tokenizer):
+    return Masker(tokenizer)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory):
+    """A base folder, such as wiki/, with a vocabulary, a text and its datasets of 32 tokens."""
+    folder = tmp_path_factory.mktemp("base")
+    for name in ("input", "vocab", "datasets", "runs"):
+        (folder / name).mkdir()
+    (folder / "vocab" / "vocab.txt").write_bytes(VOCAB.read_bytes())
+    text = folder / "input" / "text.txt"
+    text.write_text("".join(document(n) for n in range(100, 200)), encoding="utf-8")
+    prepare(PrepareConfig(text, "toy", folder / "datasets", folder / "vocab", max_len=32))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def train_path(base):
+    return base / "datasets" / "train_toy_32_123.msgpack.gz"
+
+
+@pytest.fixture
+def dataset(train_path, tokenizer):
+    return load_dataset(train_path, tokenizer)
+
+
+@pytest.fixture
+def refused(capsys):
+    """Call a command that must refuse: exit status 2 and one sentence, which is returned."""
+    def check(main, *arguments) -> str:
+        capsys.readouterr()
+        assert run_command(lambda: main([str(a) for a in arguments])) == 2
+        message = capsys.readouterr().err.strip()
+        assert message.startswith("error: ") and message.endswith(".") and "\n" not in message
+        return message
+    return check

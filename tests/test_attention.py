@@ -1,0 +1,63 @@
+"""Attention: the fast kernel against the explicit steps."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from bertlib.attention import MultiHeadAttention, distance_bias, explicit_attention, padding_bias
+from bertlib.bert import BertConfig
+
+torch.manual_seed(0)
+
+
+def heads(*shape):
+    return [torch.randn(*shape) for _ in range(3)]
+
+
+def test_explicit_steps_agree_with_the_fused_kernel():
+    q, k, v = heads(2, 4, 10, 16)
+    keep = torch.tensor([[True] * 10, [True] * 6 + [False] * 4])
+    mixed, weights = explicit_attention(q, k, v, padding_bias(keep))
+    fused = F.scaled_dot_product_attention(q, k, v, attn_mask=padding_bias(keep))
+    assert torch.allclose(mixed, fused, atol=1e-6)
+    assert torch.allclose(weights.sum(-1), torch.ones(2, 4, 10))
+    assert (weights[1, :, :, 6:] == 0).all()
+
+
+def test_attention_is_blind_to_padding():
+    config = BertConfig.preset("tiny", vocab_size=50)
+    attention = MultiHeadAttention(config).eval()
+    x = torch.randn(1, 8, config.d_model)
+    keep = torch.tensor([[True] * 5 + [False] * 3])
+    short = attention(x[:, :5])
+    padded = attention(x, padding_bias(keep))[:, :5]
+    assert torch.allclose(short, padded, atol=1e-6)
+
+
+def test_distance_heads_look_where_they_should():
+    bias = distance_bias(((2.0, 1), (2.0, -1), (0.25, 0), (0.0, 0)), 6)
+    assert bias.shape == (1, 4, 6, 6)
+    row = bias[0, :, 3]  # the token at place 3
+    assert [row[h].argmax().item() for h in range(3)] == [4, 2, 3]
+    assert row[2, 5].item() == pytest.approx(-0.5)
+    assert (row[3] == 0).all()
+
+
+def test_qk_norm_ignores_lengths():
+    config = BertConfig.preset("fast", vocab_size=50)
+    attention = MultiHeadAttention(config)
+    x = torch.randn(1, 8, config.d_model)
+    before = attention(x)
+    with torch.no_grad():
+        attention.query.weight.mul_(7)
+    assert torch.allclose(before, attention(x), atol=1e-5)
+
+
+def test_scale_is_one_over_root_of_head_width():
+    q = torch.zeros(1, 1, 1, 4)
+    q[..., 0] = 2.0
+    k = torch.tensor([[[[2.0, 0, 0, 0], [0.0, 0, 0, 0]]]])
+    _, weights = explicit_attention(q, k, k)
+    assert weights[0, 0, 0, 0].item() == pytest.approx(1 / (1 + math.exp(-2)))

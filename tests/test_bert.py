@@ -1,0 +1,116 @@
+"""The model against Hugging Face's, and against itself where it takes short cuts."""
+
+import pytest
+import torch
+from parity import pair
+
+from bertlib.bert import PRESETS, BertConfig, BertForMaskedLM, sinusoids
+from bertlib.files import InputError
+
+
+@pytest.fixture(scope="module")
+def models():
+    return pair()
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_hidden_states_logits_and_loss_agree_with_hugging_face(models, padded):
+    ours, theirs = models
+    torch.manual_seed(1)
+    ids = torch.randint(1, 97, (4, 40))
+    keep = torch.ones_like(ids)
+    if padded:
+        for row, length in enumerate((40, 25, 7, 2)):
+            keep[row, length:] = ids[row, length:] = 0
+    kinds = (torch.arange(40) > 20).long().expand(4, 40)
+    labels = torch.where((torch.rand(ids.shape) < 0.2) & keep.bool(), ids, -100)
+    labels[:, 1] = ids[:, 1]
+    with torch.no_grad():
+        want = theirs(ids, attention_mask=keep, token_type_ids=kinds, labels=labels,
+                      output_hidden_states=True)
+        states = []
+        ours.encoder(ids, keep.bool(), kinds, layers=states)
+        got = ours(ids, None, labels, keep.bool(), kinds)
+    assert len(states) == len(want.hidden_states) == 4
+    for mine, reference in zip(states, want.hidden_states, strict=True):
+        assert (mine - reference).abs().max() < 1e-5
+    assert (got.logits - want.logits).abs().max() < 1e-5
+    assert abs(got.loss - want.loss) < 1e-5
+
+
+def test_gradients_agree_with_hugging_face(models):
+    ours, theirs = models
+    ids = torch.randint(1, 97, (2, 12))
+    labels = ids.clone()
+    ours.zero_grad()
+    theirs.zero_grad()
+    ours(ids, None, labels).loss.backward()
+    theirs(ids, labels=labels).loss.backward()
+    mine = ours.encoder.blocks[0].attention.query.weight.grad
+    reference = theirs.bert.encoder.layer[0].attention.self.query.weight.grad
+    assert torch.allclose(mine, reference, atol=1e-5)
+
+
+@pytest.mark.parametrize("preset", ["bert_base", "wiki", "fast"])
+def test_masked_positions_only_is_exact(preset):
+    torch.manual_seed(0)
+    small = dict(d_model=64, n_head=4, n_layer=2, seq_len=16, zero_init=False, init_std=0.1)
+    model = BertForMaskedLM(BertConfig.preset(preset, vocab_size=60, **small)).eval()
+    ids = torch.randint(5, 60, (3, 16))
+    positions = torch.tensor([1, 5, 17, 40, 47])
+    labels = ids.flatten()[positions]
+    everywhere = torch.full((48,), -100)
+    everywhere[positions] = labels
+    some = model(ids, positions, labels)
+    full = model(ids, None, everywhere.view(3, 16))
+    assert torch.allclose(some.logits, full.logits.flatten(0, 1)[positions], atol=1e-5)
+    assert torch.allclose(some.loss, full.loss, atol=1e-6)
+
+
+def test_presets_have_the_published_shapes():
+    base = BertForMaskedLM(BertConfig.preset("bert_base"))
+    assert base.n_parameters() == 109_514_298  # bert-base-uncased with its MLM head
+    wiki = BertConfig.preset("wiki", vocab_size=24_992)
+    assert (wiki.n_layer, wiki.d_model, wiki.n_head, wiki.seq_len, wiki.dropout) == (
+        6, 768, 12, 128, 0.35)
+    assert wiki.norm == "pre" and not wiki.tied
+    for name in PRESETS:
+        BertConfig.preset(name, vocab_size=100)
+
+
+def test_zero_init_makes_blocks_add_nothing():
+    model = BertForMaskedLM(BertConfig.preset("fast", vocab_size=60))
+    states = []
+    model.encoder(torch.randint(5, 60, (1, 8)), layers=states)
+    assert all(torch.equal(states[0], state) for state in states[1:])
+
+
+def test_sinusoids_are_the_papers():
+    table = sinusoids(50, 8)
+    assert table[0].tolist() == [0, 1] * 4
+    assert table[3, 2].item() == pytest.approx(torch.tensor(3 / 10_000 ** (2 / 8)).sin().item())
+
+
+def test_tied_and_untied_decoders():
+    tied = BertForMaskedLM(BertConfig.preset("tiny", vocab_size=50))
+    untied = BertForMaskedLM(BertConfig.preset("tiny", vocab_size=50, tied=False))
+    assert tied.head.decoder.weight is tied.encoder.embeddings.token.weight
+    assert untied.n_parameters() - tied.n_parameters() == 50 * 64
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"d_model": 65}, "no multiple"), ({"norm": "pri"}, "Did you mean 'pre'"),
+    ({"dropout": 1.0}, "dropout"), ({"n_layer": 0}, "n_layer"),
+    ({"position": "distance"}, "distance_heads"),
+])
+def test_impossible_shapes_are_refused(changes, words):
+    with pytest.raises(InputError, match=words):
+        BertConfig.preset("tiny", **changes)
+
+
+def test_unknown_presets_and_long_inputs_are_refused():
+    with pytest.raises(InputError, match="Did you mean 'tiny'"):
+        BertConfig.preset("tinny")
+    model = BertForMaskedLM(BertConfig.preset("tiny", vocab_size=50))
+    with pytest.raises(InputError, match="at most 32"):
+        model(torch.zeros(1, 33, dtype=torch.long))

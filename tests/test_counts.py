@@ -1,0 +1,76 @@
+"""The start from counts, by hand on tiny texts."""
+
+import math
+
+import pytest
+import torch
+
+from bertlib.bert import BertConfig, BertForMaskedLM
+from bertlib.counts import (
+    baselines,
+    company,
+    entropy,
+    factorise,
+    positive_pmi,
+    start_from_counts,
+    unigram_bias,
+    word_counts,
+)
+
+IDS = torch.tensor([[5, 6, 5, 7], [6, 5, 7, 7]])
+
+
+def test_counts_bias_and_entropy():
+    counts = word_counts(IDS, 8)
+    assert counts.tolist() == [0, 0, 0, 0, 0, 3, 2, 3]
+    assert unigram_bias(counts)[5].item() == pytest.approx(math.log(3.5 / 8))
+    assert entropy(torch.tensor([1.0, 1, 1, 1])) == pytest.approx(math.log(4))
+
+
+def test_company_weighs_pairs_by_distance():
+    counts = word_counts(IDS, 8)
+    pairs = company(IDS, counts, window=2)
+    order = counts.topk(8).indices.tolist()
+    cell = pairs[5, order.index(6)].item()  # 5-6 next to each other three times
+    assert cell == pytest.approx(3.0)
+    assert pairs[5, order.index(5)].item() == pytest.approx(2 * 0.5)  # both directions, far 2
+    assert pairs[6, order.index(7)].item() == pytest.approx(2 * 0.5)
+
+
+def test_pmi_is_zero_for_independent_words():
+    assert positive_pmi(torch.ones(4, 4)).abs().max() < 1e-6
+    assert positive_pmi(torch.eye(4))[0, 0].item() == pytest.approx(math.log(4))
+
+
+def test_factors_rebuild_a_low_rank_matrix_in_direction_and_scale():
+    torch.manual_seed(0)
+    half = torch.randn(60, 3)
+    vectors = factorise(half @ half.T, 3, std=0.07)
+    assert vectors.std().item() == pytest.approx(0.07)
+    product = vectors @ vectors.T
+    want = half @ half.T
+    ratio = (product * want).sum() / want.square().sum()
+    assert torch.allclose(product, ratio * want, atol=1e-4)
+
+
+def test_a_fresh_model_started_from_counts_predicts_frequencies():
+    """Zero-initialised blocks and untrained context: the bias alone beats ln V at once."""
+    torch.manual_seed(0)
+    ids = torch.multinomial(torch.tensor([0.0] * 5 + [8.0, 4, 2, 1]), 4000, True).view(40, 100)
+    model = BertForMaskedLM(BertConfig.preset("fast", vocab_size=9, seq_len=100, d_model=16))
+    before = model(ids, None, ids).loss
+    start_from_counts(model, ids, [0, 1, 2, 3, 4])
+    after = model(torch.full_like(ids, 4), None, ids).loss
+    bound = entropy(word_counts(ids, 9))
+    assert before > 2.0
+    assert after.item() == pytest.approx(bound, abs=0.05)
+
+
+def test_baselines_are_those_of_the_labels():
+    labels = torch.tensor([5, 5, 6, 7])
+    found = baselines(IDS, labels, 8, [0, 1, 2, 3, 4])
+    assert found["uniform_loss"] == pytest.approx(math.log(8))
+    assert found["most_frequent_id"] == 5
+    assert found["most_frequent_accuracy"] == 0.5
+    bias = unigram_bias(word_counts(IDS, 8))
+    assert found["unigram_loss"] == pytest.approx(-bias[labels].mean().item())

@@ -1,0 +1,28 @@
+"""What the machine offers, and what a token costs."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bertlib.bert import BertConfig, BertForMaskedLM
+from bertlib.device import flops_per_token, measured_peak, pick_precision
+
+
+def test_flops_are_those_that_pytorch_counts():
+    """Weights only: PyTorch's counter does not see the fused attention of the CPU."""
+    config = BertConfig.preset("fast", vocab_size=500, seq_len=64, d_model=128)
+    model = BertForMaskedLM(config)
+    ids = torch.randint(5, 500, (4, 64))
+    positions = torch.arange(0, 256, 8)
+    with FlopCounterMode(display=False) as counter:
+        model(ids, positions, ids.flatten()[positions]).loss.backward()
+    attention = 12 * config.n_layer * config.d_model * config.seq_len * ids.numel()
+    expected = flops_per_token(config, 1 / 8) * ids.numel() - attention
+    assert counter.get_total_flops() == pytest.approx(expected, rel=0.01)
+
+
+def test_precision_is_chosen_or_obeyed():
+    cpu = torch.device("cpu")
+    assert pick_precision("float32", cpu) is torch.float32
+    assert pick_precision("auto", cpu) in (torch.float32, torch.bfloat16)
+    assert measured_peak(cpu, torch.float32, size=128) > 1e6

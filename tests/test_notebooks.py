@@ -1,0 +1,98 @@
+"""Rules for stored notebooks: whole, clean, readable, and true to the result files."""
+
+import json
+import re
+import statistics
+
+import pytest
+
+from bertlib.files import PROJECT
+
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+REAL = PROJECT / "assets" / "07_pretrain"
+
+
+def load(path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def source(cell) -> str:
+    return "".join(cell["source"])
+
+
+def cells(path, kind: str) -> list[dict]:
+    return [cell for cell in load(path)["cells"] if cell["cell_type"] == kind]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_outputs_are_stored_in_order_and_clean(path):
+    notebook, text = load(path), path.read_text(encoding="utf-8")
+    code = cells(path, "code")
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
+    assert not re.search(r"(?<![\w.])/(home|root|tmp|work|Users|usr)/|[A-Z]:\\\\Users", text)
+    assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    assert path.stat().st_size <= 300_000
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_pace_is_kept(path):
+    code = [source(cell) for cell in cells(path, "code")]
+    lengths = [len(text.splitlines()) for text in code]
+    assert 45 <= len(load(path)["cells"]) <= 80
+    assert max(lengths) <= 40 and 3 <= statistics.median(lengths) <= 6
+    words = sum(len(re.findall(r"\w+", source(cell))) for cell in cells(path, "markdown"))
+    assert 1_200 <= words <= 2_500
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_each_figure_has_alt_text_and_a_line_in_words(path):
+    notebook = load(path)["cells"]
+    for number, cell in enumerate(notebook):
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                assert output["metadata"]["image/png"]["alt"]
+                assert source(notebook[number + 1]).startswith("*In one line: ")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_checkers_reject_the_stub_and_accept_the_solution(path):
+    said = []
+    for cell in cells(path, "code"):
+        if re.search(r"^check_\w+\(\w+\)\s*\Z", source(cell), re.MULTILINE):
+            said.append("".join(cell["outputs"][0]["data"]["text/plain"]))
+    assert len(said) >= 4 and len(said) % 2 == 0
+    for stub, solution in zip(said[::2], said[1::2], strict=True):
+        assert stub.startswith("'not yet: ") and solution == "'right'"
+
+
+def expected_numbers() -> list[str]:
+    report = json.loads((REAL / "report.json").read_text())
+    return [
+        f"{report['val_loss']:.2f}", f"{report['val_accuracy']:.1%}",
+        f"{report['unigram_loss']:.2f}", f"{report['most_frequent_accuracy']:.1%}",
+        f"{report['tokens'] / 1e6:.1f}", f"{report['minutes']:.1f}", report["machine"],
+        f"seed {report['seed']}", f"{report['parameters'] / 1e6:.1f} million parameters",
+    ]
+
+
+@pytest.mark.parametrize("name", ["README.md", "notebooks/07_pretrain.ipynb"])
+def test_prose_tells_the_numbers_of_the_result_files(name):
+    path = PROJECT / name
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        text = "\n".join(source(cell) for cell in cells(path, "markdown"))
+    for number in expected_numbers():
+        assert number in text, number
+
+
+def test_the_real_run_beats_its_baselines_and_the_goal():
+    report = json.loads((REAL / "report.json").read_text())
+    assert report["val_accuracy"] >= 0.32
+    assert report["val_loss"] < report["unigram_loss"] - 1
+    assert report["preset"] == "cpu" and report["minutes"] < 10.2
+    records = (REAL / "logs" / "metrics.jsonl").read_text().splitlines()
+    last = [json.loads(line) for line in records][-1]
+    assert last["accuracy"] == report["val_accuracy"] and last["tokens"] == report["tokens"]

@@ -1,0 +1,64 @@
+"""Schedules and optimisers, against closed forms."""
+
+import pytest
+import torch
+from torch import nn
+
+from bertlib.bert import BertForMaskedLM
+from bertlib.optim import Muon, build_optimizers, mask_rate, orthogonalise, rate_factor, set_rates
+from bertlib.settings import Settings
+
+
+def test_the_published_schedule():
+    settings = Settings.make("cuda")
+    assert rate_factor(settings, 0, 0) == pytest.approx(1 / 1000)
+    assert rate_factor(settings, 999, 0) == rate_factor(settings, 1000, 0) == pytest.approx(1)
+    assert rate_factor(settings, 23_000, 0) == pytest.approx((1 + 0.05) / 2)
+    assert rate_factor(settings, 45_000, 0) == rate_factor(settings, 59_999, 0) == 0.05
+
+
+def test_the_linear_schedule_ends_with_the_run():
+    settings = Settings.make("cpu")
+    assert [rate_factor(settings, 9, p) for p in (0, 0.25, 1)] == [1, 0.75, 0]
+    assert [mask_rate(settings, p) for p in (0, 1)] == [0.30, 0.15]
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 16, 64)])
+def test_newton_schulz_keeps_directions_and_levels_lengths(shape):
+    torch.manual_seed(0)
+    gradients = torch.randn(shape)
+    result = orthogonalise(gradients)
+    values = torch.linalg.svdvals(result)
+    assert values.min() > 0.3 and values.max() < 1.3
+    left, _, right = torch.linalg.svd(gradients, full_matrices=False)
+    alignment = (result * (left @ right)).sum((-2, -1)) / shape[1]
+    assert alignment.min() > 0.7
+
+
+def test_muon_moves_each_matrix_along_its_own_gradient():
+    torch.manual_seed(0)
+    matrices = [nn.Parameter(torch.zeros(8, 32)), nn.Parameter(torch.zeros(32, 8))]
+    for matrix in matrices:
+        matrix.grad = torch.randn_like(matrix)
+    Muon(matrices, lr=0.1, weight_decay=0.0).step()
+    for matrix, scale in zip(matrices, (1, 2), strict=True):  # sqrt(32 / 8) for the tall one
+        left, _, right = torch.linalg.svd(matrix.grad, full_matrices=False)
+        step = -matrix.detach() / (0.1 * scale)
+        assert (step * (left @ right)).sum() / 8 > 0.7
+        assert torch.linalg.svdvals(step).max() < 1.3
+
+
+def test_groups_decay_matrices_only_and_cover_all_once():
+    settings = Settings.make("smoke", weight_decay=0.5)
+    model = BertForMaskedLM(settings.model_config(100))
+    optimizers = build_optimizers(model, settings, torch.float32)
+    groups = [g for optimizer in optimizers for g in optimizer.param_groups]
+    seen = [id(p) for group in groups for p in group["params"]]
+    assert sorted(seen) == sorted(id(p) for p in model.parameters())
+    for group in groups:
+        for parameter in group["params"]:
+            assert group["weight_decay"] == (0.5 if parameter.ndim >= 2 else 0.0)
+    hidden = {id(p) for p in model.encoder.blocks.parameters() if p.ndim == 2}
+    assert {id(p) for p in optimizers[1].param_groups[0]["params"]} == hidden
+    set_rates(optimizers, 0.5)
+    assert groups[0]["lr"] == settings.learning_rate / 2

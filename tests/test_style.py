@@ -1,0 +1,56 @@
+"""The house rules that a machine can hold."""
+
+import ast
+import tomllib
+
+import pytest
+
+from bertlib.files import PROJECT
+
+ORDER = ["files", "tokens", "masking", "corpus", "data", "prepare_mlm_dataset", "attention",
+         "blocks", "bert", "counts", "settings", "device", "optim", "checkpoint", "runlog",
+         "trainer", "plots", "pretrain", "predict", "bench"]
+MODULES = sorted(p for p in (PROJECT / "bertlib").glob("*.py") if p.stem != "__init__")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_modules_are_short_ordered_and_explained(path):
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    assert len(text.splitlines()) <= 250
+    assert ast.get_docstring(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 40, node.name
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bertlib."):
+            imported = node.module.removeprefix("bertlib.")
+            assert ORDER.index(imported) < ORDER.index(path.stem), f"{path.stem}: {imported}"
+    for node in tree.body:
+        named = isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_"
+        assert not named or ast.get_docstring(node), node.name
+
+
+def test_the_order_is_the_one_the_package_tells():
+    import bertlib
+    told = bertlib.__doc__
+    places = [told.index(name) for name in ORDER if name in told]
+    assert set(ORDER) == {p.stem for p in MODULES}
+    assert len(places) >= 19
+
+
+def test_environment_and_project_are_in_step():
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    lines = (PROJECT / "environment.yml").read_text().splitlines()
+    pins = [line.split("- ")[1] for line in lines if "==" in line]
+    wanted = project["dependencies"] + project["optional-dependencies"]["test"]
+    assert sorted(pins) == sorted(wanted)
+    assert all("==" in requirement for requirement in wanted)
+
+
+def test_nothing_but_the_given_layout():
+    import subprocess
+    done = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True)
+    top = {line.split("/")[0] for line in done.stdout.splitlines()}
+    given = {"notebooks", "bertlib", "tests", "assets", "wiki", "README.md", "environment.yml",
+             "pyproject.toml", "LICENSE"}
+    assert {name for name in top if name[0] != "."} <= given

@@ -1,0 +1,121 @@
+"""The loop: it learns, adds up gradients rightly, and a stopped run loses nothing."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from bertlib.bert import BertForMaskedLM
+from bertlib.data import Batches, load_dataset
+from bertlib.masking import Masker
+from bertlib.runlog import read_metrics
+from bertlib.settings import Settings
+from bertlib.trainer import Trainer, evaluate
+
+
+def make_trainer(base, folder, tokenizer, watch=None, **changes) -> Trainer:
+    recipe = dict(start="random", max_iters=12, val_interval=5) | changes
+    settings = Settings.make("smoke", **recipe)
+    masker = Masker(tokenizer)
+    data = base / "datasets"
+    batches = Batches([data / "train_toy_32_123.msgpack.gz"], masker, tokenizer, settings.seed)
+    val = load_dataset(data / "val_toy_32_123.msgpack.gz", tokenizer)
+    torch.manual_seed(settings.seed)
+    model = BertForMaskedLM(settings.model_config(len(tokenizer)))
+    return Trainer(settings, model, batches, val, masker, folder, watch)
+
+
+def test_32_sequences_are_learned_by_heart(base, tmp_path, tokenizer):
+    trainer = make_trainer(base, tmp_path, tokenizer, d_model=64, max_iters=120,
+                           mask_rate=0.15, learning_rate=1e-2)
+    batch = trainer.batches.next(32, 0.15)
+    for _ in range(120):
+        trainer.train_step([batch])
+        trainer.step += 1
+    score = evaluate(trainer.model, iter([batch]), trainer.device, trainer.dtype)
+    assert score.accuracy > 0.95
+
+
+def test_accumulated_gradients_equal_those_of_the_large_batch(base, tmp_path, tokenizer):
+    trainer = make_trainer(base, tmp_path, tokenizer)
+    ids = trainer.batches.data.chunks(slice(0, 24))
+    generator = torch.Generator().manual_seed(0)
+    halves = [trainer.masker(ids[:8], generator, 0.4), trainer.masker(ids[8:], generator, 0.15)]
+    whole = trainer.masker.puzzle(
+        ids, torch.cat([halves[0].positions, halves[1].positions + 8 * 32]),
+        torch.cat([half.labels for half in halves]),
+        torch.cat([half.input_ids.flatten()[half.positions] for half in halves]),
+    )
+    gradients, losses = [], []
+    for micro in (halves, [whole]):
+        trainer.model.zero_grad()
+        losses.append(trainer.accumulate(micro))
+        gradients.append(trainer.model.encoder.embeddings.token.weight.grad.clone())
+    assert torch.allclose(*losses, atol=1e-6)
+    assert torch.allclose(*gradients, atol=1e-7) and gradients[0].abs().max() > 1e-4
+
+
+class Interrupt:
+    """Watches a run and presses Ctrl-C once, in step 4."""
+
+    def __call__(self, step, model, folder):
+        if step == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_a_stopped_run_goes_on_bit_for_bit(base, tmp_path, tokenizer, optimizer):
+    recipe = dict(dropout=0.2, optimizer=optimizer)
+    straight = make_trainer(base, tmp_path / "straight", tokenizer, **recipe)
+    straight.run()
+    stopped = make_trainer(base, tmp_path / "stopped", tokenizer, Interrupt(), **recipe)
+    stopped.run()
+    assert stopped.stopped and stopped.step == 4
+    ends = {}
+    for random in (True, False):
+        resumed = make_trainer(base, tmp_path / f"resumed{random}", tokenizer, **recipe)
+        resumed.restore(stopped.checkpoints.newest(), random=random)
+        resumed.run()
+        assert resumed.step == 12 and resumed.tokens == straight.tokens
+        ends[random] = resumed.model.state_dict()
+    want = straight.model.state_dict()
+    assert all(torch.equal(want[name], ends[True][name]) for name in want)
+    assert not all(torch.equal(want[name], ends[False][name]) for name in want)  # the control
+
+
+def test_an_interrupt_keeps_what_was_learned(base, tmp_path, tokenizer):
+    before = signal.getsignal(signal.SIGINT)
+    trainer = make_trainer(base, tmp_path, tokenizer, Interrupt())
+    trainer.run()
+    kept = trainer.checkpoints.newest()
+    assert kept["step"] == 4
+    assert torch.equal(kept["model"]["head.decoder.weight"], trainer.model.head.decoder.weight)
+    assert "interrupted" in (tmp_path / "logs" / "log.txt").read_text()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_run_writes_log_metrics_events_and_checkpoints(base, tmp_path, tokenizer):
+    shown = []
+    trainer = make_trainer(base, tmp_path, tokenizer, lambda step, *_: shown.append(step))
+    score = trainer.run()
+    val = read_metrics(tmp_path, "val")
+    assert [record["step"] for record in val] == [0, 5, 10, 12]
+    assert val[-1]["loss"] == pytest.approx(score.loss) and val[-1]["loss"] < val[0]["loss"]
+    assert val[-1]["tokens"] == 12 * 16 * 32
+    assert shown == [0, 1, 2, 4, 8, 12]
+    assert "finished" in (tmp_path / "logs" / "log.txt").read_text()
+    assert list((tmp_path / "logs").glob("events.out.tfevents.*"))
+    assert trainer.checkpoints.newest()["step"] == 12
+
+
+def test_evaluate_counts_every_masked_word(base, tmp_path, tokenizer):
+    trainer = make_trainer(base, tmp_path, tokenizer)
+    puzzle = trainer.val.frozen(slice(0, 10), trainer.masker)
+    single = [trainer.val.frozen(slice(n, n + 1), trainer.masker) for n in range(10)]
+    together, apart = (evaluate(trainer.model, iter(batches), trainer.device, trainer.dtype)
+                       for batches in ([puzzle], single))
+    assert together.count == apart.count == len(puzzle.labels)
+    assert together.loss == pytest.approx(apart.loss, rel=1e-5)
+    out = trainer.model.eval()(puzzle.input_ids, puzzle.positions)
+    assert together.accuracy == (out.logits.argmax(-1) == puzzle.labels).float().mean().item()
