@@ -217,13 +217,17 @@ class Batches:
         self._open(state["epoch"])
         self.served, self.cursor = state["served"], state["cursor"]
 
-    def next(self, size: int, rate: float) -> Masked:
-        """The next `size` chunks, with `rate` of their tokens masked (dynamic masks)."""
+    def require(self, size: int) -> None:
+        """`InputError` if the file has fewer than `size` chunks, too few for one batch."""
         if size > len(self.data):
             raise InputError(
                 f"The batch size is {size}, but '{self.paths[0]}' has only {len(self.data)} "
                 "chunks; choose a smaller batch_size."
             )
+
+    def next(self, size: int, rate: float) -> Masked:
+        """The next `size` chunks, with `rate` of their tokens masked (dynamic masks)."""
+        self.require(size)
         if self.cursor + size > len(self.order):
             self._open(self.epoch + 1)
         index = self.order[self.cursor : self.cursor + size]

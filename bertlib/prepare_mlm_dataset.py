@@ -170,7 +170,8 @@ def prepare(config: PrepareConfig, progress: bool = False) -> dict[str, Header]:
             stack.callback(writer.spool.close)
         pool = stack.enter_context(ThreadPoolExecutor(1))
         bar = stack.enter_context(
-            tqdm(total=_size(config.input), unit="B", unit_scale=True, disable=not progress)
+            tqdm(total=_size(config.input), unit="B", unit_scale=True,
+                 disable=None if progress else True)  # None: shown on a terminal only
         )
         pending = []
         for texts, marks in batches(config):

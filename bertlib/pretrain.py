@@ -121,6 +121,7 @@ def build(settings: Settings, base: Path, label: str, folder: Path,
     if val.header.max_len != settings.seq_len:
         raise InputError(f"'{name}' has {val.header.max_len} tokens a chunk, seq_len says "
                          f"{settings.seq_len}; set seq_len={val.header.max_len}.")
+    batches.require(settings.batch_size)
     torch.manual_seed(settings.seed)
     model = BertForMaskedLM(settings.model_config(len(tokenizer)))
     if settings.start == "counts":
@@ -179,7 +180,7 @@ def describe(trainer: Trainer, score, label: str, preset: str) -> dict[str, Any]
         "train_tokens": train.numel(), "parameters": trainer.model.n_parameters(),
         "seed": trainer.settings.seed, "data_seed": header.seed, "device": str(trainer.device),
         "precision": str(trainer.dtype), "threads": torch.get_num_threads(),
-        "machine": machine_name(trainer.device), "torch": torch.__version__,
+        "machine": machine_name(trainer.device), "torch": str(torch.__version__),
         **baselines(train, everything.labels, header.vocab_size, special),
     }
 

@@ -98,7 +98,8 @@ class Trainer:
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "scaler": self.scaler.state_dict(), "batches": self.position, "step": self.step,
             "tokens": self.tokens, "seconds": self.seconds, "random": torch.get_rng_state(),
-            "random_cuda": cuda, "torch": torch.__version__, "threads": torch.get_num_threads(),
+            "random_cuda": cuda, "threads": torch.get_num_threads(),
+            "torch": str(torch.__version__),
         }
 
     def restore(self, state: dict[str, Any], random: bool = True) -> None:

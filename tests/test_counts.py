@@ -58,7 +58,7 @@ def test_a_fresh_model_started_from_counts_predicts_frequencies():
     torch.manual_seed(0)
     ids = torch.multinomial(torch.tensor([0.0] * 5 + [8.0, 4, 2, 1]), 4000, True).view(40, 100)
     model = BertForMaskedLM(BertConfig.preset("fast", vocab_size=9, seq_len=100, d_model=16))
-    before = model(ids, None, ids).loss
+    before = model(torch.full_like(ids, 4), None, ids).loss
     start_from_counts(model, ids, [0, 1, 2, 3, 4])
     after = model(torch.full_like(ids, 4), None, ids).loss
     bound = entropy(word_counts(ids, 9))
