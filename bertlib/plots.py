@@ -50,11 +50,11 @@ def draw_accuracy(axes: Axes, records: list[dict[str, Any]], report: dict[str, A
 
 
 def plot_run(records: list[dict[str, Any]], report: dict[str, Any]) -> Figure:
-    """Loss and accuracy side by side, from a run's "val" records and its report."""
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    draw_loss(left, records, report)
-    draw_accuracy(right, records, report)
+    """Loss above accuracy, from a run's "val" records and its report."""
+    figure = Figure(figsize=(7, 6.4), layout="constrained")
+    above, below = figure.subplots(2, 1)
+    draw_loss(above, records, report)
+    draw_accuracy(below, records, report)
     return figure
 
 

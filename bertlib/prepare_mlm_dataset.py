@@ -38,6 +38,7 @@ from bertlib.tokens import Tokenizer
 
 SPLITS = ("train", "val", "test")
 SHARES = (0,) * 8 + (1, 2)  # of each ten documents 8 train, 1 validates, 1 tests
+SPLIT_SEED = 123
 BATCH_CHARACTERS = 4_000_000  # text that is encoded at once: enough to keep all cores busy
 CHUNKS_IN_BLOCK = 4096
 CHARACTERS_PER_TOKEN = 3.6  # a little under English prose's 4.2: few segments overflow
@@ -132,8 +133,12 @@ class SplitWriter:
 
 
 def assign(config: PrepareConfig) -> Iterator[tuple[int, list[str]]]:
-    """Documents with their split: of each ten in a row 8, 1 and 1, in an order drawn by seed."""
-    draw, order = random.Random(config.seed), []
+    """Documents with their split: of each ten in a row 8, 1 and 1, in a drawn order.
+
+    The draw does not depend on the seed: files of several seeds, which training rotates, differ
+    in their masks only, and no file trains on what another one validates.
+    """
+    draw, order = random.Random(SPLIT_SEED), []
     for document in read_documents(config.input):
         if not order:
             order = draw.sample(SHARES, len(SHARES))

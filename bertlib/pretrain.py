@@ -142,12 +142,12 @@ def pretrain(settings: Settings, base: Path = PROJECT / "wiki", label: str = "en
     folder = choose_run(base, settings, resume)
     folder.mkdir(parents=True, exist_ok=True)
     trainer = build(settings, base, label, folder, watch)
-    with atomic_write(folder / "settings.json") as stream:
-        stream.write(json.dumps(settings.as_dict(), indent=1).encode())
     state = trainer.checkpoints.newest()
     if state is not None:
         check_vocab(state, trainer)
         trainer.restore(state)
+    with atomic_write(folder / "settings.json") as stream:
+        stream.write(json.dumps(settings.as_dict(), indent=1).encode())
     trainer.log.say(f"on {trainer.device}, {trainer.dtype}, from step {trainer.step}")
     score = trainer.run(progress)
     if not trainer.stopped:

@@ -124,7 +124,7 @@ FAST = dict(
 )
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "cuda": {},
+    "cuda": {"val_chunks": 2048},
     "cpu": FAST | dict(
         d_model=256, heads=4, n_layer=4, batch_size=32, micro_steps=1, val_interval=100,
         val_chunks=512, budget_minutes=10.0, checkpoint_minutes=2.0,

@@ -64,6 +64,7 @@ def refused(capsys):
         capsys.readouterr()
         assert run_command(lambda: main([str(a) for a in arguments])) == 2
         message = capsys.readouterr().err.strip()
-        assert message.startswith("error: ") and message.endswith((".", "?")) and "\n" not in message
+        assert message.startswith("error: ") and message.endswith((".", "?"))
+        assert "\n" not in message
         return message
     return check

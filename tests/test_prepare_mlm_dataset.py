@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import VOCAB, document
 
+from bertlib.corpus import read_documents
 from bertlib.data import load_dataset
 from bertlib.prepare_mlm_dataset import PrepareConfig, main, parser, prepare
 
@@ -82,6 +83,15 @@ def test_the_same_seed_writes_the_same_bytes_another_seed_does_not(base, tmp_pat
         config = run(base / "input" / "text.txt", tmp_path / folder, seed=seed)
         names[folder] = config.path("val").read_bytes()
     assert names["a"] == names["b"] != names["c"]
+
+
+def test_files_of_several_seeds_share_the_split_and_differ_in_masks(base, tmp_path, tokenizer):
+    first, second = (
+        load_dataset(run(base / "input" / "text.txt", tmp_path, seed=seed).path("val"), tokenizer)
+        for seed in (1, 2)
+    )
+    assert np.array_equal(first.ids, second.ids)
+    assert not np.array_equal(first.positions, second.positions)
 
 
 @pytest.mark.parametrize(("suffix", "opener"), [(".xz", lzma.open), (".gz", gzip.open)])
@@ -177,7 +187,6 @@ def test_the_module_runs_and_exits_with_2(tmp_path):
 
 
 def test_a_section_title_opens_no_document(tmp_path):
-    from bertlib.corpus import read_documents
     (tmp_path / "two.txt").write_text(document(1) + document(2))
     documents = list(read_documents(tmp_path / "two.txt"))
     starts = [d[0] for d in documents if d[0].startswith("= Article")]

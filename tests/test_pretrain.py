@@ -1,6 +1,7 @@
 """The whole job, from a base folder to a run folder."""
 
 import json
+import lzma
 import shutil
 
 import pytest
@@ -60,18 +61,17 @@ def test_the_command_refuses_what_does_not_fit(own, refused, tokenizer):
     (own / "runs" / "run0" / "report.json").unlink()
     message = refused(main, *common, "--d-model", 64, "--resume", "run0")
     assert "another shape" in message
+    kept = json.loads((own / "runs" / "run0" / "settings.json").read_text())
+    assert kept["d_model"] == 32  # a refused resume changes nothing
     assert "chunks" in refused(main, *common, "--batch-size", 10**6)
     assert "Did you mean 'smoke'" in refused(main, "--preset", "smoky")
     assert "'cuda'" in refused(main, *common, "--device", "cuda") or torch.cuda.is_available()
     save_vocab([*tokenizer.vocab, "zzzz"], own / "vocab" / "vocab.txt")
     assert "another vocabulary" in refused(main, *common)
-    (own / "datasets" / "val_toy_32_123.msgpack.gz").write_bytes(b"cut")
-    shutil.copy(own.parent / "own" / "vocab" / "vocab.txt", own / "vocab" / "other.txt")
     assert "no vocabulary" in refused(main, "--preset", "smoke", "--base", own / "none")
 
 
 def test_datasets_are_made_from_the_texts_in_input(base, tmp_path):
-    import lzma
     for name in ("input", "datasets", "runs"):
         (tmp_path / name).mkdir()
     shutil.copytree(base / "vocab", tmp_path / "vocab")
