@@ -6,6 +6,7 @@ each other line is a paragraph. A file without titles is one long document.
 
 import gzip
 import lzma
+import random
 import re
 import zlib
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ import numpy as np
 from bertlib.files import InputError
 from bertlib.tokens import SpecialIds
 
+SPLITS = ("train", "val", "test")
+SHARES = (0,) * 8 + (1, 2)  # of each ten documents 8 train, 1 validates, 1 tests
+SPLIT_SEED = 123
 SUFFIXES = (".txt", ".tokens", ".xz", ".gz")
 TITLE = re.compile(r"^ ?= [^=](.*[^=])? = *\n?$")
 LONGEST_LINE = 50_000_000  # characters; a text with longer paragraphs is not prose
@@ -74,6 +78,19 @@ def read_documents(path: Path) -> Iterator[list[str]]:
                 break
         limit = PIECE if size > SMALL_FILE else max(200, min(PIECE, size // 100))
         yield from _cut(chain(head, lines), limit, path)
+
+
+def split_documents(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Documents with the number of their split: of each ten in a row 8, 1 and 1, in a drawn order.
+
+    The draw is always the same: datasets of several seeds, which training rotates, differ in
+    their masks only, and none trains on what another one validates.
+    """
+    draw, order = random.Random(SPLIT_SEED), []
+    for document in read_documents(path):
+        if not order:
+            order = draw.sample(SHARES, len(SHARES))
+        yield order.pop(), document
 
 
 def _cut(lines: Iterator[str], limit: int, path: Path) -> Iterator[list[str]]:

@@ -20,8 +20,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,16 +29,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from bertlib.corpus import Packer, read_documents, segments
+from bertlib.corpus import SPLITS, Packer, segments, split_documents
 from bertlib.data import Block, Header, id_type
 from bertlib.files import InputError, atomic_write, check_output_folder, run_command
 from bertlib.masking import Masker, MaskingConfig
 from bertlib.tokens import Tokenizer
 
-SPLITS = ("train", "val", "test")
-SHARES = (0,) * 8 + (1, 2)  # of each ten documents 8 train, 1 validates, 1 tests
-SPLIT_SEED = 123
-BATCH_CHARACTERS = 4_000_000  # text that is encoded at once: enough to keep all cores busy
+BATCH_CHARACTERS = 1_000_000  # text that is encoded at once: enough to keep all cores busy
 CHUNKS_IN_BLOCK = 4096
 CHARACTERS_PER_TOKEN = 3.6  # a little under English prose's 4.2: few segments overflow
 
@@ -83,6 +79,7 @@ class SplitWriter:
         self.split, self.config, self.tokenizer = split, config, tokenizer
         kind = id_type(len(tokenizer))
         self.packer = Packer(tokenizer.special, config.max_len, kind, config.segment)
+        self.waiting = np.empty((0, config.max_len), kind)  # chunks that fill no block yet
         self.masker = Masker(tokenizer, config.masking)
         self.generator = torch.Generator().manual_seed(config.seed * 3 + SPLITS.index(split))
         self.n_masked = max(1, round(config.masking.rate * (config.max_len - 2)))
@@ -92,13 +89,20 @@ class SplitWriter:
         self.zip = gzip.GzipFile("", "wb", compresslevel=1, fileobj=self.spool, mtime=0)
 
     def add(self, texts: list[list[int]]) -> None:
-        """Pack, mask and write some texts (token ids)."""
-        chunks = self.packer(texts)
-        for start in range(0, len(chunks), CHUNKS_IN_BLOCK):
-            packed = self.mask(chunks[start : start + CHUNKS_IN_BLOCK]).pack()
-            for name in ("ids", "positions", "replaced"):
-                self.digest.update(packed[name])
-            self.zip.write(msgpack.packb(packed))
+        """Pack some texts (token ids); write the blocks that are full."""
+        self.waiting = np.concatenate([self.waiting, self.packer(texts)])
+        while len(self.waiting) >= CHUNKS_IN_BLOCK:
+            self.flush()
+
+    def flush(self) -> None:
+        """Mask and write one block of the chunks that wait (at the end a short one)."""
+        block, self.waiting = np.split(self.waiting, [CHUNKS_IN_BLOCK])
+        if len(block) == 0:
+            return
+        packed = self.mask(block).pack()
+        for name in ("ids", "positions", "replaced"):
+            self.digest.update(packed[name])
+        self.zip.write(msgpack.packb(packed))
 
     def mask(self, ids: np.ndarray) -> Block:
         """Chunks [n, T] with a frozen puzzle each; rows with fewer masks are filled up."""
@@ -132,28 +136,16 @@ class SplitWriter:
         return header
 
 
-def assign(config: PrepareConfig) -> Iterator[tuple[int, list[str]]]:
-    """Documents with their split: of each ten in a row 8, 1 and 1, in a drawn order.
-
-    The draw does not depend on the seed: files of several seeds, which training rotates, differ
-    in their masks only, and no file trains on what another one validates.
-    """
-    draw, order = random.Random(SPLIT_SEED), []
-    for document in read_documents(config.input):
-        if not order:
-            order = draw.sample(SHARES, len(SHARES))
-        yield order.pop(), document
-
-
-def batches(config: PrepareConfig) -> Iterator[tuple[list[str], list[tuple[int, bool]]]]:
-    """Texts to encode at once, each with (split, whether a document ends with it)."""
+def batches(config: PrepareConfig) -> Iterator[tuple[list[str], list[tuple[int, int, bool]]]]:
+    """Texts to encode at once, each with (split, characters, whether a document ends with it)."""
     texts, marks, size = [], [], 0
     length = int((config.max_len - 2) * CHARACTERS_PER_TOKEN)
-    for split, document in assign(config):
+    for split, document in split_documents(config.input):
         parts = document if config.segment == "token" else segments(document, length)
+        lengths = [len(part) for part in parts]
         texts += parts
-        marks += [(split, False)] * (len(parts) - 1) + [(split, True)]
-        size += sum(map(len, parts))
+        marks += [(split, n, i == len(parts)) for i, n in enumerate(lengths, 1)]
+        size += sum(lengths)
         if size > BATCH_CHARACTERS:
             yield texts, marks
             texts, marks, size = [], [], 0
@@ -163,31 +155,24 @@ def batches(config: PrepareConfig) -> Iterator[tuple[list[str], list[tuple[int, 
 def prepare(config: PrepareConfig, progress: bool = False) -> dict[str, Header]:
     """Write the three files of `config`; gives their headers by split.
 
-    Streams: one batch is encoded on all cores while the one before is masked and compressed.
+    Streams: batches are encoded on all cores while those before are masked and compressed.
     Raises `InputError` for bad input; then no file is written and older ones are left alone.
     """
     tokenizer = Tokenizer.load(config.vocab)
     check_output_folder(config.output)
-    separator = [tokenizer.special.sep] if config.segment == "token" else []
     with ExitStack() as stack:
+        stack.enter_context(one_thread())
         writers = [SplitWriter(split, config, tokenizer) for split in SPLITS]
         for writer in writers:
             stack.callback(writer.spool.close)
-        pool = stack.enter_context(ThreadPoolExecutor(1))
         bar = stack.enter_context(
             tqdm(total=_size(config.input), unit="B", unit_scale=True,
                  disable=None if progress else True)  # None: shown on a terminal only
         )
-        pending = []
-        for texts, marks in batches(config):
-            encodings = tokenizer.encode_batch(texts)
-            for done in pending:
-                done.result()
-            pending = [pool.submit(_write, writers, encodings, marks, separator)]
-            bar.update(sum(map(len, texts)))
-        for done in pending:
-            done.result()
+        for encodings, marks in tokenizer.encode_stream(batches(config)):
+            bar.update(_write(writers, encodings, marks))
         for writer in writers:
+            writer.flush()
             if writer.count == 0:
                 raise InputError(
                     f"The input '{config.input}' is too short: the {writer.split} split got no "
@@ -196,18 +181,32 @@ def prepare(config: PrepareConfig, progress: bool = False) -> dict[str, Header]:
         return {writer.split: writer.finish() for writer in writers}
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: its idle threads would spin on cores that the tokenizer needs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _size(path: Path) -> int | None:
     """Bytes of text in a file, if it is not compressed; for the progress bar."""
     return path.stat().st_size if path.suffix in (".txt", ".tokens") and path.exists() else None
 
 
-def _write(writers: list[SplitWriter], encodings: list, marks: list, separator: list[int]) -> None:
+def _write(writers: list[SplitWriter], encodings: list, marks: list[tuple[int, int, bool]]) -> int:
+    """Hand each text to its split; gives the number of characters."""
+    separator = [writers[0].tokenizer.special.sep] if writers[0].packer.packed else []
     for number, writer in enumerate(writers):
         writer.add([
             encoding.ids + separator if ends else encoding.ids
-            for encoding, (split, ends) in zip(encodings, marks, strict=True)
+            for encoding, (split, _, ends) in zip(encodings, marks, strict=True)
             if split == number
         ])
+    return sum(characters for _, characters, _ in marks)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -4,10 +4,13 @@ Training and encoding are done by the `tokenizers` library; this module adds wha
 needs around it: checked files, the special ids by name, and a hash that ties data to vocabulary.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Encoding
 from tokenizers.implementations import BertWordPieceTokenizer
@@ -112,6 +115,17 @@ class Tokenizer:
         """Encode many texts on all cores, without special tokens and without offsets."""
         return self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
 
+    def encode_stream(self, batches: Iterable[tuple[Sequence[str], Any]]) -> Iterator[tuple]:
+        """(texts, extra) -> (encodings, extra), in order; the next two are encoded meanwhile."""
+        with ThreadPoolExecutor(1) as pool:
+            ahead = deque()
+            for texts, extra in batches:
+                ahead.append((pool.submit(self.encode_batch, texts), extra))
+                if len(ahead) > 2:
+                    yield _result(*ahead.popleft())
+            while ahead:
+                yield _result(*ahead.popleft())
+
     def decode(self, ids: Iterable[int]) -> str:
         """Readable text: word pieces joined, special tokens left out."""
         return self.backend.decode(list(ids))
@@ -119,3 +133,7 @@ class Tokenizer:
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """The token of each id, pieces with their `##`."""
         return [self.vocab[i] for i in ids]
+
+
+def _result(future: Future, extra: Any) -> tuple[list[Encoding], Any]:
+    return future.result(), extra  # in a function of its own, so that the future is not kept
