@@ -56,6 +56,16 @@ def test_packed_chunks_have_no_padding_and_lose_nothing_but_a_tail(base, tokeniz
     assert all_ids - 3 * 30 < total <= all_ids
 
 
+def test_files_do_not_depend_on_how_much_is_encoded_at_once(base, tmp_path, monkeypatch):
+    monkeypatch.setattr("bertlib.prepare_mlm_dataset.CHUNKS_IN_BLOCK", 16)
+    contents = []
+    for characters in (500, 10_000_000):
+        monkeypatch.setattr("bertlib.prepare_mlm_dataset.BATCH_CHARACTERS", characters)
+        config = run(base / "input" / "text.txt", tmp_path)
+        contents.append([config.path(split).read_bytes() for split in SPLITS])
+    assert contents[0] == contents[1]
+
+
 def test_text_segments_end_at_words_and_are_padded(base, tmp_path, tokenizer):
     config = run(base / "input" / "text.txt", tmp_path, segment="text")
     data = load_dataset(config.path("train"), tokenizer)
