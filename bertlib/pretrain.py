@@ -199,7 +199,8 @@ def load_model(folder: Path, vocab_size: int, best: bool = False) -> BertForMask
 def parser() -> argparse.ArgumentParser:
     """The command's options: one for each setting, and where to read and write."""
     parse = argparse.ArgumentParser(
-        prog="pretrain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="pretrain", description=__doc__, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parse.add_argument("--preset", default="auto", help=f"auto, {', '.join(PRESETS)}")
     parse.add_argument("--base", type=Path, default=PROJECT / "wiki", help="the base folder")
@@ -220,7 +221,11 @@ def boolean(text: str) -> bool:
 
 def main(arguments: list[str] | None = None) -> None:
     """Pretrain as the command line says and print the result."""
-    options = vars(parser().parse_args(arguments))
+    known, unknown = parser().parse_known_args(arguments)
+    options = vars(known)
+    if unknown:
+        names = [f"--{name.replace('_', '-')}" for name in options]
+        raise InputError(f"There is no option '{unknown[0]}'. {nearest(unknown[0], names)}")
     preset = choose_preset(options.pop("preset"))
     base, label, resume = (options.pop(name) for name in ("base", "label", "resume"))
     given = {name: value for name, value in options.items() if value is not None}

@@ -65,7 +65,9 @@ def test_the_command_refuses_what_does_not_fit(own, refused, tokenizer):
     assert kept["d_model"] == 32  # a refused resume changes nothing
     assert "chunks" in refused(main, *common, "--batch-size", 10**6)
     assert "Did you mean 'smoke'" in refused(main, "--preset", "smoky")
-    assert "'cuda'" in refused(main, *common, "--device", "cuda") or torch.cuda.is_available()
+    assert "Did you mean '--learning-rate'" in refused(main, "--learning-rte", 3)
+    if not torch.cuda.is_available():
+        assert "'cuda'" in refused(main, *common, "--device", "cuda")
     save_vocab([*tokenizer.vocab, "zzzz"], own / "vocab" / "vocab.txt")
     assert "another vocabulary" in refused(main, *common)
     assert "no vocabulary" in refused(main, "--preset", "smoke", "--base", own / "none")
