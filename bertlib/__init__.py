@@ -3,11 +3,13 @@
 Read the modules in the order of the notebooks; each imports only those before it:
 
     files                                                   errors, safe writing: used by all
-    tokens, masking, corpus, data, prepare_mlm_dataset      text -> ids -> file -> batch
+    tokens, masking, corpus, dataset_file, data             text -> ids -> file -> batch
+    prepare_mlm_dataset                                     makes the files
     attention, blocks, bert, counts                         the model, and its start from counts
-    settings, device, optim, checkpoint, runlog, trainer    learning, and losing nothing
-    plots, pretrain, predict                                the whole job; what was learned
-    bench                                                   how fast it all is
+    settings, device, optim, checkpoint, runlog             what learning needs
+    ranks, scoring, trainer                                 learning, alone or with others
+    plots, workspace, pretrain, predict                     the whole job; what was learned
+    ablate, bench_data, bench_train, bench                  what helps, and how fast it all is
 
 Letters in shape comments, defined once, here:
     B  sequences in a batch          H  attention heads

@@ -1,92 +1,140 @@
-"""How fast the data preparation is, beside the tokenizer alone, on text of any size.
+"""How fast it all is: training beside Hugging Face's BERT, preparing a text, loading a dataset.
 
 Example usage:
-python -m bertlib.bench --megabytes 500 --rounds 3
+python -m bertlib.bench --layers 6 --width 256 --batch 32 --rounds 5 --json speed.json
+python -m bertlib.bench prepare --megabytes 500 --rounds 3
+python -m bertlib.bench load --tokens 100000000
 """
 
 import argparse
-import math
-import resource
+import json
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
+from dataclasses import asdict, fields
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from bertlib.corpus import open_text
-from bertlib.files import PROJECT, run_command
-from bertlib.prepare_mlm_dataset import PrepareConfig, batches, prepare
-from bertlib.pretrain import embedded_corpus
-from bertlib.tokens import Tokenizer
+import torch
 
-VOCAB = PROJECT / "wiki" / "vocab"
-
-
-def repeat_corpus(path: Path, megabytes: float) -> None:
-    """Write the embedded corpus to `path` as often as it takes to have so many megabytes."""
-    with open_text(embedded_corpus(PROJECT / "wiki")) as source:
-        text = source.read().encode()
-    with path.open("wb") as stream:
-        for _ in range(math.ceil(megabytes * 1e6 / len(text))):
-            stream.write(text)
-
-
-def time_tokenizer(text: Path) -> float:
-    """Seconds that `encode_batch_fast` alone takes for the text, in the batches of `prepare`."""
-    tokenizer, seconds = Tokenizer.load(VOCAB), 0.0
-    for texts, _ in batches(PrepareConfig(text, "bench", text.parent, VOCAB)):
-        start = time.perf_counter()
-        tokenizer.encode_batch(texts)
-        seconds += time.perf_counter() - start
-    return seconds
+from bertlib.bench_data import bench_load, bench_prepare
+from bertlib.bench_train import (
+    MASK_RATE,
+    Contest,
+    Peaks,
+    contestants,
+    hugging_face,
+    memory_of,
+    summarise,
+    time_rounds,
+)
+from bertlib.device import machine_name, measured_bandwidth, pick_device
+from bertlib.files import InputError, atomic_write, check_output_folder, nearest, run_command
 
 
-def time_prepare(text: Path) -> float:
-    """Seconds that the whole preparation takes, files written."""
-    start = time.perf_counter()
-    prepare(PrepareConfig(text, "bench", text.parent, VOCAB))
-    return time.perf_counter() - start
-
-
-TIMERS = {"tokenizer": time_tokenizer, "prepare": time_prepare}
-
-
-def measure(what: str, text: Path) -> tuple[float, float]:
-    """(seconds, peak memory in MB) of one timer in a process of its own."""
-    command = [sys.executable, "-m", "bertlib.bench", "--timer", what, "--text", str(text)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    seconds, memory = map(float, done.stdout.split())
-    return seconds, memory
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Alternate the two timers over some rounds and print speeds, ratio and memory."""
+def parser() -> argparse.ArgumentParser:
+    """The options of the training benchmark: those of `Contest`, and what to do with it."""
     parse = argparse.ArgumentParser(
         prog="bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parse.add_argument("--megabytes", type=float, default=100.0, help="of text (default 100)")
-    parse.add_argument("--rounds", type=int, default=3)
-    parse.add_argument("--timer", choices=TIMERS, help=argparse.SUPPRESS)
-    parse.add_argument("--text", type=Path, help=argparse.SUPPRESS)
-    options = parse.parse_args(arguments)
-    if options.timer:
-        seconds = TIMERS[options.timer](options.text)
-        print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+    for field in fields(Contest):
+        parse.add_argument(f"--{field.name}", type=field.type, default=field.default,
+                           help=f"default {field.default}")
+    parse.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parse.add_argument("--no-memory", action="store_true",
+                       help="leave out the extra process that measures each one's memory")
+    parse.add_argument("--memory-of", metavar="NAME", help=argparse.SUPPRESS)
+    return parse
+
+
+def bench_train(arguments: list[str]) -> None:
+    """Compare, print the table, write the figures."""
+    options = parser().parse_args(arguments)
+    contest = Contest(**{field.name: getattr(options, field.name) for field in fields(Contest)})
+    device = pick_device(contest.device)
+    named = {contestant.name: contestant for contestant in contestants(device)}
+    if options.memory_of:
+        print(memory_of(named[options.memory_of], contest, device))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        text = Path(folder) / "text.txt"
-        repeat_corpus(text, options.megabytes)
-        size = text.stat().st_size / 1e6
-        seconds: dict[str, list[float]] = {name: [] for name in TIMERS}
-        for _ in range(options.rounds):
-            for name, results in seconds.items():
-                taken, memory = measure(name, text)
-                results.append(taken)
-                print(f"{name:10} {size / taken:6.2f} MB/s, peak {memory:,.0f} MB")
-    ratios = [a / b for a, b in zip(seconds["tokenizer"], seconds["prepare"], strict=True)]
-    print(f"prepare runs at {statistics.median(ratios):.0%} of the tokenizer's own speed "
-          f"(median of {options.rounds} rounds, {size:,.0f} MB)")
+    hugging_face()  # refuse at once if it is missing
+    if options.json:
+        check_output_folder(options.json.parent)
+    if not any(contestant.dtype is torch.bfloat16 for contestant in named.values()):
+        print("This machine has no bfloat16 instructions (a step would take minutes), so those "
+              "lines are left out.")
+    memory = {}  # first, while this process is small and leaves the most to the others
+    if not options.no_memory:
+        memory = {name: ask_memory(name, arguments) for name in named}
+    timings, peaks = time_rounds(contest, device)
+    lines = summarise(contest, timings, peaks)
+    for name, line in lines.items():
+        line["memory_bytes"] = memory.get(name)
+    print(table(lines, device), describe_peak(peaks, device), sep="\n")
+    if options.json:
+        with atomic_write(options.json) as stream:
+            stream.write(json.dumps(conditions(contest, device, peaks) | {"lines": lines},
+                                    indent=1).encode())
+
+
+def ask_memory(name: str, arguments: list[str]) -> int:
+    """Bytes that one contestant takes, measured in a process of its own."""
+    command = [sys.executable, "-m", "bertlib.bench", "train", *arguments, "--memory-of", name]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return int(done.stdout.split()[-1])
+
+
+def table(lines: dict[str, dict[str, Any]], device: torch.device) -> str:
+    """One line a contestant; a dash where there is nothing to say."""
+    def show(value: float | None, form: str, scale: float = 1.0) -> str:
+        return "-" if value is None else format(value / scale, form)
+
+    share = "MFU" if device.type == "cuda" else "of peak"
+    heads = ("tokens/s", "x best HF", "x its equal", "GFLOP/s", share, "MB")
+    rows = [" " * 40 + "".join(f"{head:>13}" for head in heads)]
+    for name, line in lines.items():
+        values = (
+            show(line["tokens_per_second"], ",.0f"), show(line["to_best"], ".2f"),
+            show(line["to_equal"], ".2f"), show(line["flops_per_second"], ",.0f", 1e9),
+            show(line["share_of_peak"], ".0%"), show(line["memory_bytes"], ",.0f", 1e6),
+        )
+        rows.append(f"{name:40}" + "".join(f"{value:>13}" for value in values))
+    return "\n".join(rows)
+
+
+def describe_peak(peaks: Peaks, device: torch.device) -> str:
+    """What the last but one column is a share of."""
+    kind = "data sheet, bf16" if device.type == "cuda" else "matrix products measured in each round"
+    figures = {str(dtype).removeprefix("torch."): statistics.median(measured) / 1e9
+               for dtype, measured in peaks.items()}
+    said = ", ".join(f"{name} {value:,.0f}" if value else f"{name} unknown"
+                     for name, value in figures.items())
+    return f"Peak in GFLOP/s ({kind}): {said}. GFLOP/s count what each way to compute needs."
+
+
+def conditions(contest: Contest, device: torch.device, peaks: Peaks) -> dict[str, Any]:
+    """All that the figures depend on, as plain values."""
+    return {
+        **asdict(contest), "mask_rate": MASK_RATE, "machine": machine_name(device),
+        "device": str(device), "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__), "transformers": version("transformers"),
+        "bandwidth": measured_bandwidth(device),
+        "peak_flops": {str(dtype).removeprefix("torch."): p for dtype, p in peaks.items()},
+    }
+
+
+COMMANDS = {"train": bench_train, "prepare": bench_prepare, "load": bench_load}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the benchmark that the first word names; `train` if there is none."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0].startswith("-"):
+        arguments = ["train", *arguments]
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise InputError(f"There is no benchmark '{name}'. {nearest(name, COMMANDS)}")
+    COMMANDS[name](rest)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class BertConfig:
     attention_dropout: float = 0.1
     norm: str = "post"  # "pre": norm before the sublayer, and one more at the end
     position: str = "learned"  # "sinusoidal", or "distance": a bias per head, see distance_heads
-    distance_heads: tuple[tuple[float, int], ...] = ()  # (slope, offset) of each head
+    distance_heads: tuple[tuple[float, int], ...] = ()  # (slope, offset) a head, then repeated
     n_token_type: int = 2  # 0: none
     activation: str = "gelu"  # "relu2"
     tied: bool = True  # the decoder shares the token embeddings
@@ -57,10 +57,11 @@ class BertConfig:
         for name, known in choices.items():
             if (value := getattr(self, name)) not in known:
                 raise InputError(f"{name} is '{value}'. {nearest(str(value), known)}")
-        if self.position == "distance" and len(self.distance_heads) != self.n_head:
+        entries = len(self.distance_heads)
+        if self.position == "distance" and (not entries or self.n_head % entries):
             raise InputError(
-                f"distance_heads has {len(self.distance_heads)} entries for n_head={self.n_head}; "
-                "give one (slope, offset) a head."
+                f"distance_heads has {entries} entries for n_head={self.n_head}; give one "
+                "(slope, offset) a head, or a pattern that the heads are a multiple of."
             )
 
     @classmethod
@@ -82,6 +83,12 @@ PRESETS = {
                  distance_heads=((2.0, 1), (2.0, -1), (0.25, 0), (0.03, 0))),
     "small": dict(seq_len=128, d_model=256, n_head=4, n_layer=4),
     "tiny": dict(seq_len=32, d_model=64, n_head=4, n_layer=2),
+}
+PRESETS |= {  # "fast" without one of its parts, for the ablation
+    "fast_without_distance": PRESETS["fast"] | dict(position="learned"),
+    "fast_without_relu2": PRESETS["fast"] | dict(activation="gelu"),
+    "fast_without_qk_norm": PRESETS["fast"] | dict(qk_norm=False),
+    "fast_without_zero_init": PRESETS["fast"] | dict(zero_init=False),
 }
 
 
@@ -133,7 +140,8 @@ class Encoder(nn.Module):
         norm = nn.LayerNorm(config.d_model, eps=config.norm_eps, bias=config.bias)
         self.final_norm = norm if pre else nn.Identity()
         prefer = config.position == "distance"
-        table = distance_bias(config.distance_heads, config.seq_len) if prefer else None
+        pattern = config.distance_heads * (config.n_head // max(1, len(config.distance_heads)))
+        table = distance_bias(pattern, config.seq_len) if prefer else None
         self.register_buffer("distance", table, persistent=False)
 
     def scores_bias(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor | None:

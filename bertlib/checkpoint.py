@@ -97,6 +97,19 @@ def load_state(path: Path, digest: str | None = None) -> dict[str, Any]:
         raise InputError(f"'{path}' is no checkpoint that can be read ({name}).") from None
 
 
+def random_state(device: torch.device) -> dict[str, torch.Tensor | None]:
+    """Where the random generators of the CPU and, on CUDA, of the current GPU stand."""
+    cuda = torch.cuda.get_rng_state() if device.type == "cuda" else None
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def set_random_state(device: torch.device, state: dict[str, torch.Tensor | None]) -> None:
+    """Go on from a `random_state`; the GPU's part is left out on a machine without one."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"])
+
+
 def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], name: str) -> None:
     """Put `weights` into `model`; `InputError` that names the first tensor that does not fit."""
     own = model.state_dict()

@@ -7,19 +7,48 @@ are a factorised matrix of pointwise mutual information); Levy, Goldberg & Dagan
 """
 
 import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from bertlib.bert import BertForMaskedLM
+from bertlib.files import InputError
 
 MOST_CONTEXTS = 8192  # context words: the most frequent ones, so that memory stays V x 8192
-SLICE = 8192  # chunks counted at once
+
+Parts = Iterable[Tensor]  # training chunks [n, T] a tensor, such as `Dataset.slices()` gives
 
 
-def word_counts(ids: Tensor, vocab_size: int) -> Tensor:
-    """How often each id occurs: ids [N, T] -> counts [V], float."""
-    return torch.bincount(ids.flatten(), minlength=vocab_size).float()
+@dataclass(frozen=True)
+class CountStart:
+    """How company is counted and turned into embeddings; the values were chosen by measurement.
+
+    window: farthest neighbour, in tokens. shift: k of shifted PMI, as if each true pair came with
+    k random ones (1: none). std: standard deviation of the embeddings. width: columns taken from
+    the counts, the others stay random (0: all).
+    """
+
+    window: int = 4
+    shift: float = 1.0
+    std: float = 0.07
+    width: int = 0
+
+    def __post_init__(self):
+        for name, lowest in (("window", 1), ("shift", 1), ("width", 0)):
+            if (value := getattr(self, name)) < lowest:
+                raise InputError(f"count_{name} is {value}; it must be at least {lowest}.")
+        if self.std <= 0:
+            raise InputError(f"count_std is {self.std}; it must be above 0.")
+
+
+def word_counts(parts: Parts, vocab_size: int) -> Tensor:
+    """How often each id occurs in all `parts`: counts [V], float."""
+    counts = torch.zeros(vocab_size)
+    for ids in parts:
+        counts += torch.bincount(ids.flatten(), minlength=vocab_size)
+    return counts
 
 
 def unigram_bias(counts: Tensor) -> Tensor:
@@ -33,8 +62,8 @@ def entropy(counts: Tensor) -> float:
     return float(-(share * share.log()).sum())
 
 
-def company(ids: Tensor, counts: Tensor, window: int = 4) -> Tensor:
-    """How often words stand near each other: ids [N, T] -> [V, C], each pair weighted 1/distance.
+def company(parts: Parts, counts: Tensor, window: int = 4) -> Tensor:
+    """How often words stand near each other, each pair weighted 1/distance: [V, C].
 
     `counts` [V] is zero for words to leave out; the C contexts are the most frequent words.
     """
@@ -42,9 +71,9 @@ def company(ids: Tensor, counts: Tensor, window: int = 4) -> Tensor:
     column = torch.full((len(counts),), -1)
     column[contexts] = torch.arange(len(contexts))
     table = torch.zeros(len(counts) * len(contexts))
-    for part in ids.split(SLICE):
+    for ids in parts:
         for distance in range(1, window + 1):
-            left, right = part[:, :-distance].flatten(), part[:, distance:].flatten()
+            left, right = ids[:, :-distance].flatten(), ids[:, distance:].flatten()
             for word, context in ((left, right), (right, left)):
                 cell = word * len(contexts) + column[context]
                 cell = cell[(column[context] >= 0) & (counts[word] > 0) & (counts[context] > 0)]
@@ -52,12 +81,15 @@ def company(ids: Tensor, counts: Tensor, window: int = 4) -> Tensor:
     return table.view(len(counts), len(contexts))
 
 
-def positive_pmi(pairs: Tensor) -> Tensor:
-    """max(0, log p(word, context) / (p(word) q(context))), q from counts^0.75: [V, C] -> [V, C]."""
+def positive_pmi(pairs: Tensor, shift: float = 1.0) -> Tensor:
+    """max(0, log p(word, context) / (p(word) q(context)) - log shift): [V, C] -> [V, C].
+
+    q is made from counts^0.75, so that rare contexts do not look too special.
+    """
     joint = pairs / pairs.sum()
     word = joint.sum(1, keepdim=True)  # [V, 1]
     context = pairs.sum(0).pow(0.75)
-    expected = word * (context / context.sum())  # [V, C]
+    expected = word * (context / context.sum()) * shift  # [V, C]
     return (joint / expected.clamp(min=1e-30)).clamp(min=1.0).log()
 
 
@@ -72,28 +104,33 @@ def factorise(matrix: Tensor, width: int, std: float = 0.07, seed: int = 0) -> T
 
 
 @torch.no_grad()
-def start_from_counts(model: BertForMaskedLM, ids: Tensor, special_ids: list[int]) -> None:
+def start_from_counts(model: BertForMaskedLM, slices: Callable[[], Parts], special_ids: list[int],
+                      how: CountStart | None) -> None:
     """Set the decoder's bias and the (tied) token embeddings of a fresh model from counts.
 
-    ids [N, T] are the training chunks. Special tokens keep their random embeddings.
+    `slices()` gives the training chunks and is called twice. Special tokens keep their random
+    embeddings; `how=None` leaves all of them as they are and sets the bias only.
     """
     table = model.encoder.embeddings.token.weight  # [V, D]
-    counts = word_counts(ids, len(table))
+    counts = word_counts(slices(), len(table))
     counts[special_ids] = 0
     model.head.decoder.bias.copy_(unigram_bias(counts))
-    vectors = factorise(positive_pmi(company(ids, counts)), table.shape[1])
-    seen = counts > 0
-    width = min(vectors.shape[1], table.shape[1])
-    table[seen, :width] = vectors[seen, :width]
+    if how is None:
+        return
+    width = min(how.width or table.shape[1], table.shape[1])
+    matrix = positive_pmi(company(slices(), counts, how.window), how.shift)
+    vectors = factorise(matrix, width, how.std)  # [V, width] or fewer columns
+    seen, width = counts > 0, vectors.shape[1]
+    table[seen, :width] = vectors[seen]
 
 
-def baselines(train: Tensor, labels: Tensor, vocab_size: int, special_ids: list[int]) -> dict:
+def baselines(parts: Parts, labels: Tensor, vocab_size: int, special_ids: list[int]) -> dict:
     """What a model must beat, on the masked words `labels` [K] of the validation split.
 
     uniform: loss of knowing nothing, ln V. unigram: loss of the training frequencies.
     most_frequent: accuracy of always answering the most frequent word.
     """
-    counts = word_counts(train, vocab_size)
+    counts = word_counts(parts, vocab_size)
     counts[special_ids] = 0
     return {
         "uniform_loss": math.log(vocab_size),

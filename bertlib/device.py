@@ -1,7 +1,8 @@
-"""What the machine can do: device, number type, and how fast it multiplies matrices."""
+"""What the machine can do and what a model asks of it: device, number type, speed, memory."""
 
 import os
 import platform
+import sys
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -79,14 +80,44 @@ def measured_peak(device: torch.device, dtype: torch.dtype, size: int = 1024) ->
     return 2 * size**3 / best
 
 
+def measured_bandwidth(device: torch.device, size: int = 32 * 1024**2) -> float:
+    """Bytes/s that memory moves, the best of eight copies of `size` floats (read and written)."""
+    source, target = torch.ones(size, device=device), torch.empty(size, device=device)
+    best = float("inf")
+    for _ in range(8):
+        start = time.perf_counter()
+        target.copy_(source)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return 2 * 4 * size / best
+
+
 def flops_per_token(config: BertConfig, mask_rate: float) -> float:
     """Floating-point operations to train on one token, forward and backward.
 
     6 a weight (nanoGPT's count, Chowdhery et al. 2022, appendix B), with the head and the last
     block's output and feed-forward counted at masked positions only, and 12 L D T for attention.
+    With `mask_rate` 1 it is the count of a model that computes everything at all positions, as
+    Hugging Face's does: 6 (L (4 D^2 + 2 D d_ff) + D^2 + D V) + 12 L D T.
     """
     width, layers = config.d_model, config.n_layer
     mixing, own = 3 * width**2, width**2 + 2 * width * config.d_ff  # a block's weights
     head = width * config.vocab_size + (width**2 if config.head_transform else 0)
     weights = layers * mixing + (layers - 1 + mask_rate) * own + mask_rate * head
     return 6 * weights + 12 * layers * width * config.seq_len
+
+
+def process_memory(entry: str = "VmHWM") -> int:
+    """Bytes that this process holds: "VmHWM" the most ever, "RssAnon" now, without mapped files.
+
+    These are Linux's own counts. Elsewhere it is getrusage's peak, whatever the entry; on Linux
+    that one starts at the peak of the parent process, and so is of no use for a small child.
+    """
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.exists() else []:
+        if line.startswith(f"{entry}:"):
+            return int(line.split()[1]) * 1024
+    import resource  # here, because Windows has none
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024

@@ -45,6 +45,19 @@ class Masked:
     labels: Tensor
     attention_mask: Tensor | None = None
 
+    def rows(self, start: int, stop: int) -> "Masked":
+        """The puzzle of the sequences from `start` up to `stop`, positions counted from there."""
+        length = self.input_ids.shape[1]
+        ends = torch.tensor([start * length, stop * length])
+        first, last = torch.searchsorted(self.positions, ends).tolist()  # they ascend
+        mask = self.attention_mask
+        return Masked(
+            self.input_ids[start:stop],
+            self.positions[first:last] - start * length,
+            self.labels[first:last],
+            None if mask is None else mask[start:stop],
+        )
+
     def to(self, device, non_blocking: bool = False) -> "Masked":
         """The same batch on `device`."""
         parts = (self.input_ids, self.positions, self.labels, self.attention_mask)

@@ -49,6 +49,76 @@ def draw_accuracy(axes: Axes, records: list[dict[str, Any]], report: dict[str, A
     axes.legend(fontsize=8, loc="upper left")
 
 
+MARKS = ("o-", "s--", "^-.", "D:", "v-")  # lines differ by shape, too: colour is never alone
+COLOURS = (OURS, THEIRS, "#3f7d20", "#7b3f8c", GREY)
+
+
+def plot_minutes(runs: dict[str, list[dict[str, Any]]], lines: dict[str, float]) -> Figure:
+    """Validation accuracy against minutes of training (log scale) of some runs.
+
+    runs: name -> "val" records. lines: what must be beaten, name -> accuracy 0..1.
+    """
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for (name, records), mark, colour in zip(runs.items(), MARKS, COLOURS, strict=False):
+        seen = [r for r in records if r["seconds"] > 0]
+        axes.semilogx([r["seconds"] / 60 for r in seen], [100 * r["accuracy"] for r in seen],
+                      mark, color=colour, ms=4, label=name)
+    for name, share in lines.items():
+        axes.axhline(100 * share, color=GREY, ls=":", lw=1)
+        axes.annotate(f"{name}: {share:.1%}", (0.01, 100 * share + 0.4), color=GREY, fontsize=8,
+                      xycoords=("axes fraction", "data"))
+    axes.set(xlabel="minutes of training", ylabel="validation accuracy (%)", ylim=(0, 55))
+    axes.legend(fontsize=8, loc="lower right")
+    return figure
+
+
+def plot_bars(values: dict[str, float], xlabel: str, spread: float = 0.0) -> Figure:
+    """Horizontal bars with their values written beside them; `spread` greys what is noise."""
+    figure = Figure(figsize=(7, 0.9 + 0.3 * len(values)), layout="constrained")
+    axes = figure.subplots()
+    names = list(values)[::-1]
+    bars = axes.barh(names, [values[name] for name in names], color=OURS, height=0.6)
+    axes.bar_label(bars, fmt="%.3g", padding=3, fontsize=8)
+    if spread:
+        axes.axvspan(-spread, spread, color=GREY, alpha=0.25, lw=0)
+    axes.axvline(0, color="black", lw=0.8)
+    axes.margins(x=0.12)
+    axes.set_xlabel(xlabel)
+    return figure
+
+
+def plot_roofline(peak: float, bandwidth: float, points: dict[str, tuple[float, float]]) -> Figure:
+    """The most that a machine can do for each FLOP a byte, and where some operations stand.
+
+    peak in FLOP/s, bandwidth in bytes/s; points: name -> (FLOP a byte, FLOP/s).
+    Source: Williams, Waterman & Patterson 2009.
+    """
+    figure = Figure(figsize=(7, 3.8), layout="constrained")
+    axes = figure.subplots()
+    reach = [2.0**power for power in range(-4, 11)]
+    axes.loglog(reach, [min(peak, bandwidth * x) / 1e9 for x in reach], "-", color=GREY,
+                label="the roof")
+    for (name, (x, y)), mark, colour in zip(points.items(), "osD^v", COLOURS, strict=False):
+        axes.loglog([x], [y / 1e9], mark, color=colour, ms=8, label=name)
+    axes.set(xlabel="FLOP for each byte that moves", ylabel="GFLOP/s")
+    axes.legend(fontsize=8, loc="lower right")
+    return figure
+
+
+def plot_scaling(minutes: list[float], losses: list[float], reach: list[float],
+                 low: list[float], middle: list[float], high: list[float]) -> Figure:
+    """Losses at the end of runs of several lengths, and a fitted line with its band."""
+    figure = Figure(figsize=(7, 3.8), layout="constrained")
+    axes = figure.subplots()
+    axes.fill_between(reach, low, high, color=OURS, alpha=0.2, lw=0, label="9 of 10 resampled fits")
+    axes.semilogx(reach, middle, "--", color=OURS, label="fit")
+    axes.semilogx(minutes, losses, "o", color=THEIRS, ms=6, label="measured")
+    axes.set(xlabel="minutes of training on two cores", ylabel="validation loss (nats)")
+    axes.legend(fontsize=8)
+    return figure
+
+
 def plot_run(records: list[dict[str, Any]], report: dict[str, Any]) -> Figure:
     """Loss above accuracy, from a run's "val" records and its report."""
     figure = Figure(figsize=(7, 6.4), layout="constrained")

@@ -30,7 +30,7 @@ import torch
 from tqdm import tqdm
 
 from bertlib.corpus import SPLITS, Packer, segments, split_documents
-from bertlib.data import Block, Header, id_type
+from bertlib.dataset_file import Block, Header, id_type
 from bertlib.files import InputError, atomic_write, check_output_folder, run_command
 from bertlib.masking import Masker, MaskingConfig
 from bertlib.tokens import Tokenizer

@@ -3,12 +3,16 @@
 Example usage:
 python -m bertlib.pretrain --preset cpu --label english
 python -m bertlib.pretrain --preset cuda --base wiki --label wiki103 --max-iters 30000
+torchrun --nproc-per-node 8 -m -- bertlib.pretrain --preset cuda --label wiki103
+
+Under torchrun each GPU, or each CPU process, takes its share of every batch: batch_size is that
+of all together. All must see the same base folder; rank 0 alone writes into it. Without the
+lone -- torchrun would take --start for an option of its own.
 """
 
 import argparse
 import json
 import os
-import shutil
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -19,18 +23,17 @@ import torch
 from bertlib.bert import BertForMaskedLM
 from bertlib.checkpoint import Checkpoints, load_weights
 from bertlib.counts import baselines, start_from_counts
-from bertlib.data import Batches, find_files, load_dataset
+from bertlib.data import Batches, Dataset, find_files, load_dataset
 from bertlib.device import machine_name
-from bertlib.files import PROJECT, InputError, atomic_write, nearest, run_command
+from bertlib.files import PROJECT, InputError, atomic_write, nearest
 from bertlib.masking import Masker, MaskingConfig
 from bertlib.plots import save_plot
-from bertlib.prepare_mlm_dataset import PrepareConfig, prepare
+from bertlib.ranks import ALONE, Ranks, join, run_on_ranks
 from bertlib.runlog import read_metrics
 from bertlib.settings import PRESETS, Settings
 from bertlib.tokens import Tokenizer
 from bertlib.trainer import Trainer, Watcher
-
-DATA_SEED = 123
+from bertlib.workspace import choose_run, ensure_datasets
 
 
 def choose_preset(name: str) -> str:
@@ -54,80 +57,32 @@ def notebook_settings(before: set[str], namespace: dict[str, Any]) -> dict[str, 
     return {name: value for name, value in given.items() if name in known}
 
 
-def embedded_corpus(base: Path) -> Path:
-    """All .xz texts of `base`/input as one file in `base`/datasets, made if need be.
-
-    Compressed streams may simply be joined: the joined file unpacks to the joined texts.
-    """
-    parts = sorted((base / "input").glob("*.xz"))
-    if not parts:
-        raise InputError(f"There is no .xz text in '{base / 'input'}'; put some there.")
-    joined = base / "datasets" / "english.txt.xz"
-    joined.parent.mkdir(parents=True, exist_ok=True)
-    if not joined.exists() or joined.stat().st_size != sum(p.stat().st_size for p in parts):
-        with atomic_write(joined) as stream:
-            for part in parts:
-                with part.open("rb") as source:
-                    shutil.copyfileobj(source, stream)
-    return joined
-
-
-def ensure_datasets(base: Path, label: str, max_len: int, source: Path | None = None,
-                    progress: bool = False) -> str:
-    """The pattern of the training files of `label`, which are made from `source` if missing."""
-    folder = base / "datasets"
-    pattern = str(folder / f"train_{label}_{max_len}_*.msgpack.gz")
-    if not list(folder.glob(Path(pattern).name)):
-        source = source or embedded_corpus(base)
-        config = PrepareConfig(source, label, folder, base / "vocab", max_len, DATA_SEED)
-        prepare(config, progress)
-    return pattern
-
-
-def run_number(folder: Path) -> int:
-    """N of a folder named runN; -1 for others."""
-    number = folder.name.removeprefix("run")
-    return int(number) if number.isdigit() else -1
-
-
-def choose_run(base: Path, settings: Settings, resume: str = "auto") -> Path:
-    """The run folder to use below `base`/runs.
-
-    "auto" goes on with the latest run if it has the same settings and did not finish, and else
-    begins the next number; "never" begins the next number; "run3" goes on with that one.
-    """
-    folder = base / "runs"
-    runs = sorted((p for p in folder.glob("run*") if run_number(p) >= 0), key=run_number)
-    if resume not in ("auto", "never"):
-        if not (folder / resume / "settings.json").exists():
-            raise InputError(f"There is no run '{folder / resume}' to resume; pass auto or never.")
-        return folder / resume
-    if resume == "auto" and runs and not (runs[-1] / "report.json").exists():
-        path = runs[-1] / "settings.json"
-        if path.exists() and json.loads(path.read_text()) == settings.as_dict():
-            return runs[-1]
-    return folder / f"run{run_number(runs[-1]) + 1 if runs else 0}"
-
-
-def build(settings: Settings, base: Path, label: str, folder: Path,
-          watch: Watcher | None = None) -> Trainer:
-    """A trainer on the datasets of `label`, its model fresh by `settings.start`."""
-    tokenizer = Tokenizer.load(base / "vocab")
-    masker = Masker(tokenizer, MaskingConfig())
+def load_data(settings: Settings, base: Path, label: str,
+              tokenizer: Tokenizer) -> tuple[Batches, Dataset]:
+    """Training batches and validation split of `label`, made from the texts if missing."""
     paths = find_files(ensure_datasets(base, label, settings.seq_len))
     name = paths[0].name.removeprefix("train_")
     val = load_dataset(paths[0].with_name(f"val_{name}"), tokenizer)
-    batches = Batches(paths, masker, tokenizer, settings.seed, settings.dynamic_masks)
     if val.header.max_len != settings.seq_len:
         raise InputError(f"'{name}' has {val.header.max_len} tokens a chunk, seq_len says "
                          f"{settings.seq_len}; set seq_len={val.header.max_len}.")
+    masker = Masker(tokenizer, MaskingConfig())
+    batches = Batches(paths, masker, tokenizer, settings.seed, settings.dynamic_masks)
     batches.require(settings.batch_size)
+    return batches, val
+
+
+def build(settings: Settings, base: Path, label: str, folder: Path,
+          watch: Watcher | None = None, ranks: Ranks = ALONE) -> Trainer:
+    """A trainer on the datasets of `label`, its model fresh by `settings.start`."""
+    tokenizer = Tokenizer.load(base / "vocab")
+    batches, val = ranks.writer_first(lambda: load_data(settings, base, label, tokenizer))
     torch.manual_seed(settings.seed)
     model = BertForMaskedLM(settings.model_config(len(tokenizer)))
-    if settings.start == "counts":
+    if settings.start != "random":
         special = list(val.header.special_ids.values())
-        start_from_counts(model, batches.data.all_ids(), special)
-    return Trainer(settings, model, batches, val, masker, folder, watch)
+        start_from_counts(model, batches.data.slices, special, settings.count_start())
+    return Trainer(settings, model, batches, val, batches.masker, folder, watch, ranks)
 
 
 def pretrain(settings: Settings, base: Path = PROJECT / "wiki", label: str = "english",
@@ -136,52 +91,72 @@ def pretrain(settings: Settings, base: Path = PROJECT / "wiki", label: str = "en
     """Train by `settings` on the datasets of `label` in `base`; gives the run folder.
 
     Writes settings.json, logs/, checkpoints/ and at the end report.json: the score on the whole
-    validation split with its baselines and conditions.
+    validation split with its baselines and conditions. Under torchrun all ranks train together.
     """
     base = Path(base)
-    folder = choose_run(base, settings, resume)
-    folder.mkdir(parents=True, exist_ok=True)
-    trainer = build(settings, base, label, folder, watch)
-    state = trainer.checkpoints.newest()
-    if state is not None:
-        check_vocab(state, trainer)
-        trainer.restore(state)
-    with atomic_write(folder / "settings.json") as stream:
-        stream.write(json.dumps(settings.as_dict(), indent=1).encode())
-    trainer.log.say(f"on {trainer.device}, {trainer.dtype}, from step {trainer.step}")
-    score = trainer.run(progress)
-    if not trainer.stopped:
-        report = describe(trainer, score, label, preset)
-        with atomic_write(folder / "report.json") as stream:
-            stream.write(json.dumps(report, indent=1).encode())
-        save_plot(folder, read_metrics(folder, "val"), report)
+    with join(settings.device) as ranks:
+        ranks.require(settings.batch_size)
+        folder = ranks.from_writer(lambda: choose_run(base, settings, resume))
+        folder.mkdir(parents=True, exist_ok=True)
+        trainer = build(settings, base, label, folder, watch, ranks)
+        go_on(trainer)
+        if ranks.is_writer:
+            write_json(folder / "settings.json", settings.as_dict())
+        among = f", {ranks.world} ranks" if ranks.world > 1 else ""
+        trainer.log.say(f"on {trainer.device}, {trainer.dtype}{among}, from step {trainer.step}")
+        score = trainer.run(progress and ranks.is_writer)
+        if ranks.is_writer and not trainer.stopped:
+            report = describe(trainer, score, label, preset)
+            write_json(folder / "report.json", report)
+            save_plot(folder, read_metrics(folder, "val"), report)
     return folder
 
 
-def check_vocab(state: dict[str, Any], trainer: Trainer) -> None:
-    """`InputError` if a checkpoint was trained with another vocabulary than the data."""
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write plain values, all or nothing."""
+    with atomic_write(path) as stream:
+        stream.write(json.dumps(values, indent=1).encode())
+
+
+def go_on(trainer: Trainer) -> None:
+    """Restore the newest checkpoint of the trainer's folder, if there is one.
+
+    `InputError` if it has another form or vocabulary, or if the ranks do not see the same one.
+    """
+    state, where = trainer.checkpoints.newest(), trainer.checkpoints.folder
+    steps = trainer.ranks.gather(-1 if state is None else state["step"])
+    if len(set(steps)) > 1:
+        raise InputError(f"The ranks see different checkpoints in '{where}' (steps {steps}); give "
+                         "them all the same base folder.")
+    if state is None:
+        return
+    if not isinstance(state["random"], list):
+        raise InputError(f"The checkpoint in '{where}' is of an older version of this code; begin "
+                         "a new run with --resume never.")
     if state["vocab_sha256"] != trainer.val.header.vocab_sha256:
         raise InputError(
-            f"The checkpoint in '{trainer.checkpoints.folder}' was trained with another "
-            "vocabulary than the dataset has; prepare the data with the run's vocabulary."
+            f"The checkpoint in '{where}' was trained with another vocabulary than the dataset "
+            "has; prepare the data with the run's vocabulary."
         )
+    trainer.restore(state)
 
 
 def describe(trainer: Trainer, score, label: str, preset: str) -> dict[str, Any]:
     """The result of a run with its conditions, as plain values."""
     header = trainer.val.header
     special = list(header.special_ids.values())
-    everything = trainer.val.frozen(slice(None), trainer.masker)
-    train = trainer.batches.data.all_ids()
+    scored = trainer.val.frozen(slice(trainer.settings.final_chunks or None), trainer.masker)
+    train = trainer.batches.data
     return {
         "preset": preset, "label": label, "source": header.source,
         "val_loss": score.loss, "val_accuracy": score.accuracy, "masked_words": score.count,
         "tokens": trainer.tokens, "steps": trainer.step, "minutes": trainer.seconds / 60,
-        "train_tokens": train.numel(), "parameters": trainer.model.n_parameters(),
+        "train_tokens": train.ids.size, "parameters": trainer.model.n_parameters(),
         "seed": trainer.settings.seed, "data_seed": header.seed, "device": str(trainer.device),
         "precision": str(trainer.dtype), "threads": torch.get_num_threads(),
+        "ranks": trainer.ranks.world,
         "machine": machine_name(trainer.device), "torch": str(torch.__version__),
-        **baselines(train, everything.labels, header.vocab_size, special),
+        **baselines(train.slices(), scored.labels, header.vocab_size, special),
     }
 
 
@@ -231,6 +206,8 @@ def main(arguments: list[str] | None = None) -> None:
     given = {name: value for name, value in options.items() if value is not None}
     settings = Settings.make(preset, **given)
     folder = pretrain(settings, base, label, resume, progress=True, preset=preset)
+    if not Ranks.here().is_writer:
+        return
     last = read_metrics(folder, "val")[-1]
     print(f"{folder}: step {last['step']}, validation loss {last['loss']:.3f} nats, "
           f"accuracy {last['accuracy']:.1%}")
@@ -238,7 +215,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def command() -> None:
     """Entry point of the console script."""
-    sys.exit(run_command(main))
+    sys.exit(run_on_ranks(main))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,20 @@
-"""The record of a run: log.txt to read, metrics.jsonl to compute with, TensorBoard events."""
+"""The record of a run: log.txt to read, metrics.jsonl to compute with, TensorBoard events.
+
+And what one sees meanwhile: the progress bar.
+"""
 
 import json
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
 
+from bertlib.device import measured_peak
 from bertlib.files import InputError
 
 
@@ -39,6 +47,22 @@ class RunLog:
             stream.close()
 
 
+class NoLog(RunLog):
+    """What a rank that is not the writer logs to: nowhere."""
+
+    def __init__(self):
+        pass
+
+    def say(self, message: str) -> None:
+        """Nothing."""
+
+    def write(self, kind: str, step: int, **values: Any) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
 
@@ -60,3 +84,23 @@ def read_metrics(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
         records[record["kind"], record["step"]] = record
     chosen = [r for r in records.values() if kind in (None, r["kind"])]
     return sorted(chosen, key=lambda record: record["step"])
+
+
+@contextmanager
+def progress_bar(done: float, flops: float, device: torch.device, dtype: torch.dtype,
+                 show: bool) -> Iterator[Callable[[float, int, int, float], None]]:
+    """A bar over the run, `done` 0..1 of it already; gives a function to move it.
+
+    That takes the share done, the step, tokens and seconds so far, and also tells tokens/s and
+    MFU: the share of the machine's peak that `flops` a token make (Chowdhery et al. 2022).
+    """
+    peak = measured_peak(device, dtype) if show else 0.0
+    form = "{percentage:3.0f}%|{bar:20}| {elapsed}<{remaining} {postfix}"
+    with tqdm(total=1.0, initial=done, bar_format=form, disable=not show) as bar:
+        def advance(progress: float, step: int, tokens: int, seconds: float) -> None:
+            speed = tokens / max(seconds, 1e-9)
+            share = f", MFU {speed * flops / peak:.0%}" if peak else ""
+            bar.set_postfix_str(f"step {step}, {speed:,.0f} tokens/s{share}", refresh=False)
+            bar.update(progress - bar.n)
+
+        yield advance

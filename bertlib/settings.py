@@ -8,6 +8,7 @@ from typing import Any
 
 from bertlib.bert import PRESETS as MODELS
 from bertlib.bert import BertConfig
+from bertlib.counts import CountStart
 from bertlib.files import InputError, nearest
 
 
@@ -23,7 +24,7 @@ class Settings:
     d_model: int = 768
     heads: int = 12
     n_layer: int = 6
-    dropout: float = 0.35
+    dropout: float = 0.35  # of what each sublayer adds
     async_to_device: bool = True  # CUDA: pinned memory, and the next batch made meanwhile
     fused_adamw: bool = True
     compile: bool = True
@@ -35,6 +36,7 @@ class Settings:
     weight_decay: float = 0.01
     # the rest of a recipe
     architecture: str = "wiki"  # a preset of BertConfig, for what has no name above
+    attention_dropout: float = 0.35  # of attention weights; above 0 fused kernels may not run
     optimizer: str = "adamw"  # "muon": Muon for hidden matrices, AdamW for the rest
     matrix_learning_rate: float = 0.02  # Muon's
     beta1: float = 0.9
@@ -44,13 +46,18 @@ class Settings:
     mask_rate: float = 0.15
     final_mask_rate: float = 0.15  # the rate moves there linearly
     dynamic_masks: bool = False  # False: the masks stored in the files
-    start: str = "random"  # "counts": closed-form embeddings and bias, see bertlib.counts
+    start: str = "random"  # "frequencies": decoder bias from counts; "counts": embeddings too
+    count_window: int = 4  # the four fields of bertlib.counts.CountStart
+    count_shift: float = 1.0
+    count_std: float = 0.07
+    count_width: int = 0
     budget_minutes: float = 0.0  # training time; 0: stop at max_iters
     # running
     seed: int = 1
     device: str = "auto"  # "cpu", "cuda"
     precision: str = "auto"  # "float32", "bfloat16", "float16"
     val_chunks: int = 0  # chunks in a validation on the way; 0: all
+    final_chunks: int = 0  # chunks in the last validation; 0: all
     checkpoint_minutes: float = 5.0
     keep_checkpoints: int = 2
 
@@ -60,7 +67,7 @@ class Settings:
         for name in ("batch_size", "micro_steps", "val_interval", "max_iters", "lr_decay_iters"):
             self._require(name, getattr(self, name) >= 1, "must be at least 1")
         for name in ("warmup_iters", "weight_decay", "min_learning_rate", "grad_clip", "seed",
-                     "budget_minutes", "val_chunks", "checkpoint_minutes"):
+                     "budget_minutes", "val_chunks", "final_chunks", "checkpoint_minutes"):
             self._require(name, getattr(self, name) >= 0, "must not be negative")
         for name in ("learning_rate", "matrix_learning_rate"):
             self._require(name, getattr(self, name) > 0, "must be above 0")
@@ -71,6 +78,7 @@ class Settings:
         for name, known in CHOICES.items():
             self._require(name, getattr(self, name) in known, f"must be one of {', '.join(known)}")
         self.model_config(vocab_size=1)  # its own checks: heads, dropout
+        self.count_start()
 
     def _check_type(self, name: str, kind: type) -> None:
         value = getattr(self, name)
@@ -99,8 +107,13 @@ class Settings:
         return BertConfig.preset(
             self.architecture, vocab_size=vocab_size, seq_len=self.seq_len, d_model=self.d_model,
             n_head=self.heads, n_layer=self.n_layer, d_ff=0, dropout=self.dropout,
-            attention_dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
         )
+
+    def count_start(self) -> CountStart | None:
+        """How embeddings are made from counts, or None if they are not."""
+        how = CountStart(self.count_window, self.count_shift, self.count_std, self.count_width)
+        return how if self.start == "counts" else None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and checkpoints."""
@@ -111,23 +124,31 @@ CHOICES = {
     "architecture": tuple(MODELS),
     "optimizer": ("adamw", "muon"),
     "schedule": ("cosine", "linear"),
-    "start": ("random", "counts"),
+    "start": ("random", "frequencies", "counts"),
     "device": ("auto", "cpu", "cuda"),
     "precision": ("auto", "float32", "bfloat16", "float16"),
 }
 
 FAST = dict(
     architecture="fast", optimizer="muon", schedule="linear", start="counts", dynamic_masks=True,
-    dropout=0.0, mask_rate=0.30, learning_rate=4e-3, matrix_learning_rate=0.03,
-    min_learning_rate=0.0, warmup_iters=0,
+    dropout=0.0, attention_dropout=0.0, mask_rate=0.30, learning_rate=4e-3,
+    matrix_learning_rate=0.03, min_learning_rate=0.0, warmup_iters=0,
     beta2=0.98, grad_clip=0.0, weight_decay=0.01, compile=False,
 )
 
 PRESETS: dict[str, dict[str, Any]] = {
     "cuda": {"val_chunks": 2048},
-    "cpu": FAST | dict(
-        d_model=256, heads=4, n_layer=4, batch_size=32, micro_steps=1, val_interval=100,
+    "published": dict(  # the same recipe in small: about 40 minutes on two cores
+        d_model=256, heads=4, n_layer=4, batch_size=32, micro_steps=1, val_interval=150,
+        val_chunks=512, max_iters=2_250, warmup_iters=38, lr_decay_iters=1_688, compile=False,
+    ),
+    "cpu": FAST | dict(  # two layers: in ten minutes, text counts for more than depth
+        d_model=256, heads=4, n_layer=2, batch_size=32, micro_steps=1, val_interval=100,
         val_chunks=512, budget_minutes=10.0, checkpoint_minutes=2.0,
+    ),
+    "hour": FAST | dict(
+        d_model=256, heads=4, n_layer=4, batch_size=32, micro_steps=1, val_interval=200,
+        val_chunks=512, budget_minutes=60.0, checkpoint_minutes=5.0,
     ),
     "smoke": FAST | dict(
         seq_len=32, d_model=32, heads=4, n_layer=2, batch_size=16, micro_steps=1, val_interval=8,

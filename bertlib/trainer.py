@@ -1,105 +1,101 @@
 """The training loop: batch, loss, gradient, step; now and then a look at validation.
 
 A run loses nothing: checkpoints carry the weights, both optimisers, the random state and the
-place in the data, so that a stopped run goes on bit for bit (same machine, same threads).
+place in the data, so that a stopped run goes on bit for bit (same machine, same threads; from
+three ranks on up to the order of sums).
+
+Several ranks train one model (`bertlib.ranks`). Batches are the same however many share them, and
+so are the losses, up to that order.
 """
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from torch.nn.parallel import DistributedDataParallel
 
 from bertlib.bert import BertForMaskedLM
-from bertlib.checkpoint import Checkpoints, load_weights
+from bertlib.checkpoint import Checkpoints, load_weights, random_state, set_random_state
 from bertlib.data import Batches, Dataset, in_order
-from bertlib.device import autocast, flops_per_token, measured_peak, pick_device, pick_precision
+from bertlib.device import autocast, flops_per_token, pick_device, pick_precision
 from bertlib.masking import Masked, Masker
 from bertlib.optim import build_optimizers, mask_rate, rate_factor, set_rates
-from bertlib.runlog import RunLog
+from bertlib.ranks import ALONE, Ranks
+from bertlib.runlog import NoLog, RunLog, progress_bar
+from bertlib.scoring import Score, evaluate
 from bertlib.settings import Settings
 
 Watcher = Callable[[int, BertForMaskedLM, Path], None]
 
 
-class Score(NamedTuple):
-    """Validation: mean loss in nats, share of right guesses, number of masked words."""
+class Portion(NamedTuple):
+    """What one rank computes in a step: its rows of each micro batch, and what all ranks share.
 
-    loss: float
-    accuracy: float
-    count: int
+    `masked` counts the masked words of the whole step; `position` is the place in the data after.
+    """
 
-
-@torch.no_grad()
-def evaluate(model: BertForMaskedLM, batches: Iterator[Masked], device: torch.device,
-             dtype: torch.dtype) -> Score:
-    """Score `model` on puzzles; all masked positions count, the unchanged ones too."""
-    was_training = model.training
-    model.eval()
-    loss = right = count = 0.0
-    for batch in batches:
-        batch = batch.to(device)
-        with autocast(device, dtype):
-            out = model(batch.input_ids, batch.positions, batch.labels, batch.attention_mask)
-        loss += float(out.loss) * len(batch.labels)
-        right += int((out.logits.argmax(-1) == batch.labels).sum())
-        count += len(batch.labels)
-    model.train(was_training)
-    return Score(loss / count, right / count, int(count))
+    micro: list[Masked]
+    masked: int
+    position: dict[str, int]
 
 
 class Trainer:
-    """Trains `model` by `settings`; keeps logs and checkpoints in `folder`."""
+    """Trains `model` by `settings`; the writer keeps logs and checkpoints in `folder`."""
 
     def __init__(self, settings: Settings, model: BertForMaskedLM, batches: Batches, val: Dataset,
-                 masker: Masker, folder: Path, watch: Watcher | None = None):
+                 masker: Masker, folder: Path, watch: Watcher | None = None,
+                 ranks: Ranks = ALONE):
+        ranks.require(settings.batch_size)
         self.settings, self.batches, self.val, self.masker = settings, batches, val, masker
         self.device = pick_device(settings.device)
         self.dtype = pick_precision(settings.precision, self.device)
         self.model = model.to(self.device)
-        self.watch, self.folder = watch, Path(folder)
+        self.watch, self.folder, self.ranks = watch, Path(folder), ranks
         self.optimizers = build_optimizers(model, settings, self.dtype)
-        halves = self.dtype == torch.float16
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=halves)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         if settings.compile:
             for block in model.encoder.blocks:  # one small graph, used by all layers
                 block.compile()
+        self.replica = self.model if ranks.world == 1 else DistributedDataParallel(
+            self.model, forward_sync_buffers=False, gradient_as_bucket_view=True)
+        if not ranks.is_writer:  # so far all drew the same numbers; dropout shall differ
+            torch.manual_seed(ranks.seed(settings.seed, 0))
         (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         self.checkpoints = Checkpoints(self.folder / "checkpoints", settings.keep_checkpoints)
-        self.log = RunLog(folder)
+        self.log = RunLog(folder) if ranks.is_writer else NoLog()
         self.step = self.tokens = 0
         self.seconds = 0.0  # of training, validation and saving left out
         self.val_loss: float | None = None
         self.last_score = -1  # the step of the latest validation
-        self.stopped = False
+        self.interrupted = False  # somebody asked this rank to stop
+        self.stopped = False  # all ranks know it
 
     # -- where the run stands ------------------------------------------------------------
 
-    def progress(self) -> float:
-        """The share of the run that is done, by training time or else by steps."""
-        settings = self.settings
-        by_steps = self.step / settings.max_iters
-        if settings.budget_minutes:
-            return min(1.0, max(by_steps, self.seconds / (60 * settings.budget_minutes)))
-        return min(1.0, by_steps)
+    def progress(self, ahead: int = 0) -> float:
+        """The share of the run that is done `ahead` steps from now, by training time or steps."""
+        share, minutes = (self.step + ahead) / self.settings.max_iters, self.settings.budget_minutes
+        if minutes:
+            share = max(share, self.seconds / (60 * minutes))
+        return min(1.0, share)
 
     def state(self) -> dict[str, Any]:
-        """All that a checkpoint keeps."""
-        cuda = torch.cuda.get_rng_state() if self.device.type == "cuda" else None
+        """All that a checkpoint keeps; all ranks must call, as each has its own random state."""
         return {
             "settings": self.settings.as_dict(), "model": self.model.state_dict(),
             "vocab_sha256": self.val.header.vocab_sha256,
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "scaler": self.scaler.state_dict(), "batches": self.position, "step": self.step,
-            "tokens": self.tokens, "seconds": self.seconds, "random": torch.get_rng_state(),
-            "random_cuda": cuda, "threads": torch.get_num_threads(),
-            "torch": str(torch.__version__),
+            "tokens": self.tokens, "seconds": self.seconds,
+            "random": self.ranks.gather(random_state(self.device)),
+            "threads": torch.get_num_threads(), "torch": str(torch.__version__),
         }
 
     def restore(self, state: dict[str, Any], random: bool = True) -> None:
@@ -110,26 +106,27 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         self.batches.restore(state["batches"])
         self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
-        if random:
-            torch.set_rng_state(state["random"])
-            if state["random_cuda"] is not None:
-                torch.cuda.set_rng_state(state["random_cuda"])
+        if random and self.ranks.rank < len(state["random"]):
+            set_random_state(self.device, state["random"][self.ranks.rank])
+        elif random:  # there were fewer ranks
+            torch.manual_seed(self.ranks.seed(self.settings.seed, self.step))
 
     # -- one step ------------------------------------------------------------------------
 
-    def fetch(self) -> tuple[list[Masked], dict[str, int]]:
-        """The micro batches of one step, and the place in the data after them."""
-        rate = mask_rate(self.settings, self.progress())
+    def fetch(self, rate: float) -> Portion:
+        """The micro batches of the next step, with `rate` of their tokens masked."""
         micro = [self.batches.next(self.settings.batch_size, rate)
                  for _ in range(self.settings.micro_steps)]
+        masked = sum(len(batch.labels) for batch in micro)
+        micro = [self.ranks.share(batch) for batch in micro]
         if self.device.type == "cuda" and self.settings.async_to_device:
             micro = [batch.pin_memory() for batch in micro]
-        return micro, self.batches.state()
+        return Portion(micro, masked, self.batches.state())
 
-    def train_step(self, micro: list[Masked]) -> Tensor:
-        """One update from the mean loss over all masked words of the micro batches."""
+    def train_step(self, micro: list[Masked], masked: int) -> Tensor:
+        """One update by the mean loss over all `masked` words; gives this rank's part of it."""
         set_rates(self.optimizers, rate_factor(self.settings, self.step, self.progress()))
-        loss = self.accumulate(micro)
+        loss = self.accumulate(micro, masked)
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
         if self.settings.grad_clip:
@@ -140,17 +137,19 @@ class Trainer:
         self.scaler.update()
         return loss
 
-    def accumulate(self, micro: list[Masked]) -> Tensor:
+    def accumulate(self, micro: list[Masked], masked: int) -> Tensor:
         """Add up gradients as if the micro batches were one; each counts by its masked words."""
-        total = sum(len(batch.labels) for batch in micro)
         summed = torch.zeros((), device=self.device)
-        for batch in micro:
+        for number, batch in enumerate(micro, 1):
             batch = batch.to(self.device, non_blocking=self.settings.async_to_device)
-            with autocast(self.device, self.dtype):
-                out = self.model(batch.input_ids, batch.positions, batch.labels,
-                                 batch.attention_mask)
-            loss = out.loss * (len(batch.labels) / total)
-            self.scaler.scale(loss).backward()
+            alone = self.ranks.world == 1 or number == len(micro)
+            with nullcontext() if alone else self.replica.no_sync():  # ranks talk once a step
+                with autocast(self.device, self.dtype):
+                    out = self.replica(batch.input_ids, batch.positions, batch.labels,
+                                       batch.attention_mask)
+                loss = out.loss * (len(batch.labels) / masked)
+                # the ranks' gradients are averaged, but their losses are parts of one sum
+                self.scaler.scale(loss * self.ranks.world).backward()
             summed += loss.detach()
         return summed
 
@@ -160,46 +159,66 @@ class Trainer:
         """Train to the end, or to the step that an interrupt falls in; gives the last score."""
         self.position = self.batches.state()
         self.model.train()
-        with _interrupt_sets(self), self._bar(show_progress) as bar, ThreadPoolExecutor(1) as pool:
+        cost = flops_per_token(self.model.config, self.settings.final_mask_rate)
+        bar = progress_bar(self.progress(), cost, self.device, self.dtype, show_progress)
+        with _interrupt_sets(self), bar as advance, ThreadPoolExecutor(1) as pool:
             ahead = self.device.type == "cuda" and self.settings.async_to_device
             waiting, saved_at, loss = None, time.monotonic(), None
             self._look(loss)
             while self.progress() < 1 and not self.stopped:
                 start = time.perf_counter()
-                micro, self.position = waiting.result() if waiting else self.fetch()
-                waiting = pool.submit(self.fetch) if ahead else None
-                loss = self.train_step(micro)
-                self.step += 1
-                self.tokens += sum(batch.input_ids.numel() for batch in micro)
-                self.seconds += time.perf_counter() - start
-                self._advance(bar)
-                if self.step % self.settings.val_interval == 0 and self.progress() < 1:
-                    self._look(loss)
+                portion = waiting.result() if waiting else self.fetch(self._rate())
+                waiting = pool.submit(self.fetch, self._rate(1)) if ahead else None
+                loss = self.train_step(portion.micro, portion.masked)
+                self._count(portion, time.perf_counter() - start)
                 if self.step & (self.step - 1) == 0:  # 1, 2, 4, 8, ...
                     self._show()
-                if time.monotonic() - saved_at > 60 * self.settings.checkpoint_minutes:
+                waited = (time.monotonic() - saved_at) / 60
+                due = self._agree(waited > self.settings.checkpoint_minutes)
+                advance(self.progress(), self.step, self.tokens, self.seconds)
+                if self.step % self.settings.val_interval == 0 and self.progress() < 1:
+                    self._look(loss)
+                if due:
                     self.save()
                     saved_at = time.monotonic()
-        score = self._look(loss, whole=not self.stopped)
-        self.save()
+            score = self._look(loss, whole=not self.stopped)
+            self.save()
         self.log.say("interrupted" if self.stopped else "finished")
         self.log.close()
         return score
 
-    def save(self) -> None:
-        """Keep everything as it is after this step."""
-        scored = self.val_loss if self.last_score == self.step else None
-        self.checkpoints.save(self.state(), self.step, scored)
+    def _rate(self, ahead: int = 0) -> float:
+        return mask_rate(self.settings, self.progress(ahead))
 
-    def _look(self, loss, whole: bool = False) -> Score:
-        """Validate and write down where the run stands."""
-        most = 0 if whole else self.settings.val_chunks
-        batches = in_order(self.val, self.masker, 64, most)
-        score = evaluate(self.model, batches, self.device, self.dtype)
+    def _count(self, portion: Portion, seconds: float) -> None:
+        self.step += 1
+        self.position = portion.position
+        self.tokens += self.ranks.world * sum(batch.input_ids.numel() for batch in portion.micro)
+        self.seconds += seconds
+
+    def _agree(self, due: bool) -> bool:
+        """Let all ranks go by the slowest clock and by any interrupt; gives if one is due."""
+        self.seconds, stopped, due = self.ranks.most(self.seconds, self.interrupted, due)
+        self.stopped = bool(stopped)
+        return bool(due)
+
+    def save(self) -> None:
+        """Keep everything as it is after this step; all ranks must call, the writer writes."""
+        state = self.state()
+        scored = self.val_loss if self.last_score == self.step else None
+        if self.ranks.is_writer:
+            self.checkpoints.save(state, self.step, scored)
+
+    def _look(self, loss: Tensor | None, whole: bool = False) -> Score:
+        """Validate, each rank on its share, and write down where the run stands."""
+        most = self.settings.final_chunks if whole else self.settings.val_chunks
+        share = in_order(self.val, self.masker, 64, most, self.ranks.rank, self.ranks.world)
+        score = evaluate(self.model, share, self.device, self.dtype, self.ranks)
         self.val_loss, self.last_score = score.loss, self.step
         if loss is not None:
             factor = rate_factor(self.settings, max(0, self.step - 1), self.progress())
-            self.log.write("train", self.step, loss=float(loss), lr_factor=factor)
+            loss = float(self.ranks.sum(loss))
+            self.log.write("train", self.step, loss=loss, lr_factor=factor)
         self.log.write("val", self.step, loss=score.loss, accuracy=score.accuracy,
                        masked=score.count, tokens=self.tokens, seconds=round(self.seconds, 2))
         if self.step == 0 or whole:
@@ -207,38 +226,25 @@ class Trainer:
         return score
 
     def _show(self) -> None:
-        if self.watch:
+        if self.watch and self.ranks.is_writer:
             self.watch(self.step, self.model, self.folder)
-
-    @contextmanager
-    def _bar(self, show: bool) -> Iterator[tqdm]:
-        config, rate = self.model.config, self.settings.final_mask_rate
-        self.flops = flops_per_token(config, rate)
-        self.peak = measured_peak(self.device, self.dtype) if show else 0.0
-        form = "{percentage:3.0f}%|{bar:20}| {elapsed}<{remaining} {postfix}"
-        with tqdm(total=1.0, initial=self.progress(), bar_format=form, disable=not show) as bar:
-            yield bar
-
-    def _advance(self, bar: tqdm) -> None:
-        speed = self.tokens / max(self.seconds, 1e-9)
-        share = f", MFU {speed * self.flops / self.peak:.0%}" if self.peak else ""
-        bar.set_postfix_str(f"step {self.step}, {speed:,.0f} tokens/s{share}", refresh=False)
-        bar.update(self.progress() - bar.n)
 
 
 @contextmanager
 def _interrupt_sets(trainer: Trainer) -> Iterator[None]:
-    """Ctrl-C ends the run after the current step; a second one ends it at once."""
-    def stop(_number, _frame):
-        trainer.stopped = True
-        signal.signal(signal.SIGINT, previous)
+    """Ctrl-C or SIGTERM ends the run after the current step; a second one ends it at once."""
+    def stop(number, _frame):
+        trainer.interrupted = True
+        signal.signal(number, previous[number])
 
-    try:
-        previous = signal.signal(signal.SIGINT, stop)
-    except ValueError:  # not the main thread: signals are not ours to catch
-        yield
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are not ours to catch
         return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        for number in previous:
+            signal.signal(number, stop)
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

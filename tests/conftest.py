@@ -1,6 +1,7 @@
 """What all tests share: the smoke preset for notebooks, a small world of text and data."""
 
 import os
+import shutil
 
 os.environ["BERTLIB_PRESET"] = "smoke"  # notebooks run in seconds
 os.environ["OMP_NUM_THREADS"] = "2"  # one number of threads everywhere: exact repetition
@@ -45,6 +46,13 @@ def base(tmp_path_factory):
     text.write_text("".join(document(n) for n in range(100, 200)), encoding="utf-8")
     prepare(PrepareConfig(text, "toy", folder / "datasets", folder / "vocab", max_len=32))
     return folder
+
+
+@pytest.fixture
+def own(base, tmp_path):
+    """A base folder of the test's own, without runs."""
+    shutil.copytree(base, tmp_path / "own", ignore=shutil.ignore_patterns("run[0-9]*"))
+    return tmp_path / "own"
 
 
 @pytest.fixture(scope="session")

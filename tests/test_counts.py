@@ -7,6 +7,7 @@ import torch
 
 from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.counts import (
+    CountStart,
     baselines,
     company,
     entropy,
@@ -21,15 +22,15 @@ IDS = torch.tensor([[5, 6, 5, 7], [6, 5, 7, 7]])
 
 
 def test_counts_bias_and_entropy():
-    counts = word_counts(IDS, 8)
+    counts = word_counts([IDS], 8)
     assert counts.tolist() == [0, 0, 0, 0, 0, 3, 2, 3]
     assert unigram_bias(counts)[5].item() == pytest.approx(math.log(3.5 / 8))
     assert entropy(torch.tensor([1.0, 1, 1, 1])) == pytest.approx(math.log(4))
 
 
 def test_company_weighs_pairs_by_distance():
-    counts = word_counts(IDS, 8)
-    pairs = company(IDS, counts, window=2)
+    counts = word_counts([IDS], 8)
+    pairs = company([IDS], counts, window=2)
     order = counts.topk(8).indices.tolist()
     cell = pairs[5, order.index(6)].item()  # 5-6 next to each other three times
     assert cell == pytest.approx(3.0)
@@ -59,18 +60,18 @@ def test_a_fresh_model_started_from_counts_predicts_frequencies():
     ids = torch.multinomial(torch.tensor([0.0] * 5 + [8.0, 4, 2, 1]), 4000, True).view(40, 100)
     model = BertForMaskedLM(BertConfig.preset("fast", vocab_size=9, seq_len=100, d_model=16))
     before = model(torch.full_like(ids, 4), None, ids).loss
-    start_from_counts(model, ids, [0, 1, 2, 3, 4])
+    start_from_counts(model, lambda: [ids], [0, 1, 2, 3, 4], CountStart(width=9))
     after = model(torch.full_like(ids, 4), None, ids).loss
-    bound = entropy(word_counts(ids, 9))
+    bound = entropy(word_counts([ids], 9))
     assert before > 2.0
     assert after.item() == pytest.approx(bound, abs=0.05)
 
 
 def test_baselines_are_those_of_the_labels():
     labels = torch.tensor([5, 5, 6, 7])
-    found = baselines(IDS, labels, 8, [0, 1, 2, 3, 4])
+    found = baselines([IDS], labels, 8, [0, 1, 2, 3, 4])
     assert found["uniform_loss"] == pytest.approx(math.log(8))
     assert found["most_frequent_id"] == 5
     assert found["most_frequent_accuracy"] == 0.5
-    bias = unigram_bias(word_counts(IDS, 8))
+    bias = unigram_bias(word_counts([IDS], 8))
     assert found["unigram_loss"] == pytest.approx(-bias[labels].mean().item())

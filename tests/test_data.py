@@ -1,83 +1,19 @@
-"""Dataset files and batches."""
+"""Batches: order, masks, rotation, and going on."""
 
-import gzip
-import json
-
-import msgpack
 import numpy as np
 import pytest
 import torch
 
-from bertlib.data import Batches, find_files, in_order, load_dataset
+from bertlib.data import Batches, find_files, in_order
 from bertlib.files import InputError
 from bertlib.prepare_mlm_dataset import PrepareConfig, prepare
-from bertlib.tokens import Tokenizer
 
 
-def objects(path) -> list:
-    return list(msgpack.Unpacker(gzip.open(path), max_buffer_size=1 << 30))
-
-
-def rewrite(path, parts, target):
-    with gzip.open(target, "wb") as stream:
-        for part in parts:
-            stream.write(msgpack.packb(part))
-    return target
-
-
-def test_ids_travel_as_bytes_under_a_header(train_path, dataset):
-    header, block = objects(train_path)
-    assert header["format"] == "bertlib-mlm" and header["version"] == 1
-    assert header["source"] == "text.txt" and header["seed"] == 123
-    assert block["ids"] == dataset.ids.astype("<u2").tobytes()
-    assert json.dumps(header)  # plain values only
-
-
-def damage(kind: str, path, tmp_path):
-    target, (header, block) = tmp_path / "bad.msgpack.gz", objects(path)
-    content = path.read_bytes()
-    if kind == "truncated":
-        target.write_bytes(content[: len(content) // 2])
-    if kind == "bits":
-        target.write_bytes(content[:3000] + bytes([content[3000] ^ 1]) + content[3001:])
-    if kind == "ids":
-        rewrite(path, [header, block | {"ids": b"\1\0" + block["ids"][2:]}], target)
-    if kind == "count":
-        rewrite(path, [header | {"count": header["count"] + 1}, block], target)
-    if kind == "huge":
-        rewrite(path, [header | {"count": 2**40}, block], target)
-    if kind == "extra":
-        rewrite(path, [header, block, block], target)
-    if kind == "header":
-        rewrite(path, [header | {"more": 1}, block], target)
-    if kind == "bomb":
-        rewrite(path, [header, block | {"ids": b"\0" * 80_000_000}], target)
-    return target
-
-
-@pytest.mark.parametrize("kind", ["truncated", "bits", "ids", "count", "huge", "extra", "header",
-                                  "bomb"])
-def test_a_damaged_dataset_is_refused(kind, train_path, tmp_path, tokenizer):
-    path = damage(kind, train_path, tmp_path)
-    with pytest.raises(InputError, match="truncated or altered") as error:
-        load_dataset(path, tokenizer)
-    assert "bad.msgpack.gz" in str(error.value) and "\n" not in str(error.value)
-
-
-def test_other_formats_versions_and_vocabularies_are_refused(train_path, tmp_path, tokenizer):
-    header, block = objects(train_path)
-    for change, words in (({"format": "x"}, "not a dataset"), ({"version": 2}, "version 2")):
-        path = rewrite(train_path, [header | change, block], tmp_path / "x.msgpack.gz")
-        with pytest.raises(InputError, match=words):
-            load_dataset(path, tokenizer)
-    (tmp_path / "text.msgpack.gz").write_text("hello")
-    with pytest.raises(InputError):
-        load_dataset(tmp_path / "text.msgpack.gz", tokenizer)
-    other = Tokenizer([*tokenizer.vocab[:-1], "zzzz"])
-    with pytest.raises(InputError, match="another vocabulary"):
-        load_dataset(train_path, other)
-    with pytest.raises(InputError, match="no dataset"):
-        load_dataset(tmp_path / "none.msgpack.gz", tokenizer)
+def test_slices_give_all_ids_in_order(dataset):
+    slices = list(dataset.slices(100))
+    assert [len(part) for part in slices[:-1]] == [100] * (len(dataset) // 100)
+    assert torch.equal(torch.cat(slices), dataset.all_ids())
+    assert slices[0].dtype == torch.int64
 
 
 def test_an_epoch_shows_each_chunk_once(train_path, masker, tokenizer):

@@ -7,19 +7,14 @@ import shutil
 import pytest
 import torch
 
+from bertlib.checkpoint import Checkpoints
 from bertlib.files import InputError
-from bertlib.pretrain import choose_run, load_model, main, pretrain
+from bertlib.pretrain import load_model, main, pretrain
 from bertlib.settings import Settings
 from bertlib.tokens import save_vocab
+from bertlib.workspace import choose_run
 
 SMALL = dict(max_iters=6, val_interval=3, batch_size=8)
-
-
-@pytest.fixture
-def own(base, tmp_path):
-    """A base folder of its own."""
-    shutil.copytree(base, tmp_path / "own", ignore=shutil.ignore_patterns("run*.*"))
-    return tmp_path / "own"
 
 
 def test_a_run_reports_its_score_and_conditions(own, tokenizer):
@@ -71,6 +66,14 @@ def test_the_command_refuses_what_does_not_fit(own, refused, tokenizer):
     save_vocab([*tokenizer.vocab, "zzzz"], own / "vocab" / "vocab.txt")
     assert "another vocabulary" in refused(main, *common)
     assert "no vocabulary" in refused(main, "--preset", "smoke", "--base", own / "none")
+
+
+def test_a_checkpoint_of_an_older_version_is_refused(own):
+    settings = Settings.make("smoke", **SMALL)
+    kept = Checkpoints(pretrain(settings, own, "toy") / "checkpoints")
+    kept.save(kept.newest() | {"random": torch.get_rng_state()}, step=7, val_loss=None)
+    with pytest.raises(InputError, match="older version.* --resume never"):
+        pretrain(settings, own, "toy", "run0")
 
 
 def test_datasets_are_made_from_the_texts_in_input(base, tmp_path):

@@ -10,8 +10,9 @@ from bertlib.bert import BertForMaskedLM
 from bertlib.data import Batches, load_dataset
 from bertlib.masking import Masker
 from bertlib.runlog import read_metrics
+from bertlib.scoring import evaluate
 from bertlib.settings import Settings
-from bertlib.trainer import Trainer, evaluate
+from bertlib.trainer import Trainer
 
 
 def make_trainer(base, folder, tokenizer, watch=None, **changes) -> Trainer:
@@ -31,7 +32,7 @@ def test_32_sequences_are_learned_by_heart(base, tmp_path, tokenizer):
                            mask_rate=0.15, learning_rate=1e-2)
     batch = trainer.batches.next(32, 0.15)
     for _ in range(120):
-        trainer.train_step([batch])
+        trainer.train_step([batch], len(batch.labels))
         trainer.step += 1
     score = evaluate(trainer.model, iter([batch]), trainer.device, trainer.dtype)
     assert score.accuracy > 0.95
@@ -50,7 +51,7 @@ def test_accumulated_gradients_equal_those_of_the_large_batch(base, tmp_path, to
     gradients, losses = [], []
     for micro in (halves, [whole]):
         trainer.model.zero_grad()
-        losses.append(trainer.accumulate(micro))
+        losses.append(trainer.accumulate(micro, len(whole.labels)))
         gradients.append(trainer.model.encoder.embeddings.token.weight.grad.clone())
     assert torch.allclose(*losses, atol=1e-6)
     assert torch.allclose(*gradients, atol=1e-7) and gradients[0].abs().max() > 1e-4

@@ -1,0 +1,140 @@
+"""One lever at a time: short runs that differ in a single thing, each to the end of its schedule.
+
+Example usage:
+python -m bertlib.ablate levers --minutes 2 --out assets/12_efficiency/levers.jsonl
+python -m bertlib.ablate start --rows random counts --seed 2 --out more.jsonl
+
+Every row is a run of its own with the same budget of training time, tokenizer, validation text
+and frozen masks; it is appended to the output as one line of JSON with all its conditions.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bertlib.files import PROJECT, InputError, nearest, run_command
+from bertlib.pretrain import build, describe
+from bertlib.runlog import read_metrics
+from bertlib.settings import Settings
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run: what it is called and how it differs from its preset."""
+
+    name: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    preset: str = "cpu"
+
+
+GROUPS: dict[str, tuple[Row, ...]] = {
+    # the fast recipe, then the same without one of its levers
+    "levers": (
+        Row("fast"),
+        Row("random start", dict(start="random")),
+        Row("AdamW, no Muon", dict(optimizer="adamw")),
+        Row("learned positions", dict(architecture="fast_without_distance")),
+        Row("dropout 0.35", dict(dropout=0.35, attention_dropout=0.35)),
+        Row("rate stays at its peak", dict(min_learning_rate=4e-3)),
+        Row("mask 15% throughout", dict(mask_rate=0.15)),
+        Row("static masks", dict(dynamic_masks=False)),
+        Row("GELU", dict(architecture="fast_without_relu2")),
+        Row("no QK-norm", dict(architecture="fast_without_qk_norm")),
+        Row("no zero start of blocks", dict(architecture="fast_without_zero_init")),
+    ),
+    # what of the counted start does it
+    "start": (
+        Row("random", dict(start="random")),
+        Row("frequencies", dict(start="frequencies")),
+        Row("counts", {}),
+        Row("window 1", dict(count_window=1)),
+        Row("window 16", dict(count_window=16)),
+        Row("shift 5", dict(count_shift=5.0)),
+        Row("std 0.02", dict(count_std=0.02)),
+        Row("std 0.2", dict(count_std=0.2)),
+        Row("64 columns", dict(count_width=64)),
+    ),
+    # the shape of the model (layers x width) at equal time
+    "shape": (
+        Row("4 x 128", dict(n_layer=4, d_model=128)),
+        Row("4 x 192", dict(n_layer=4, d_model=192)),
+        Row("4 x 256", dict(n_layer=4, d_model=256)),
+        Row("2 x 256", dict(n_layer=2, d_model=256)),
+        Row("2 x 384", dict(n_layer=2, d_model=384)),
+        Row("1 x 256", dict(n_layer=1, d_model=256)),
+    ),
+    # how far each minute brings: schedules of several lengths, given by --minutes
+    "time": (Row("fast"),),
+    # does the counted start help the published size, too?
+    "wide": (
+        Row("6 x 768, random", dict(d_model=768, heads=12, n_layer=6, start="random")),
+        Row("6 x 768, counts", dict(d_model=768, heads=12, n_layer=6)),
+    ),
+}
+
+
+def measure(row: Row, minutes: float, seed: int, chunks: int, base: Path, label: str) -> dict:
+    """Train one row in a temporary folder; gives its result as plain values."""
+    common = dict(budget_minutes=minutes, seed=seed, val_chunks=256, final_chunks=chunks,
+                  val_interval=50)
+    settings = Settings.make(row.preset, **common | row.changes)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build(settings, base, label, Path(folder))
+        score = trainer.run()
+        if trainer.stopped:
+            raise KeyboardInterrupt
+        report = describe(trainer, score, label, row.preset)
+        curve = read_metrics(Path(folder), "val")
+    points = [[r["seconds"], round(r["loss"], 4), round(r["accuracy"], 4)] for r in curve]
+    return {**asdict(row), "budget_minutes": minutes, **report, "curve": points}
+
+
+def choose(group: str, names: list[str] | None) -> list[Row]:
+    """The rows of `group`, or those of them that are named."""
+    if group not in GROUPS:
+        raise InputError(f"There is no group '{group}'. {nearest(group, GROUPS)}")
+    rows = {row.name: row for row in GROUPS[group]}
+    for name in names or ():
+        if name not in rows:
+            raise InputError(f"Group '{group}' has no row '{name}'. {nearest(name, rows)}")
+    return [rows[name] for name in names or rows]
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The results in a file that this command wrote, in their order."""
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the rows that the command line names and append their results to a file."""
+    parse = argparse.ArgumentParser(
+        prog="ablate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parse.add_argument("group", help=", ".join(GROUPS))
+    parse.add_argument("--rows", nargs="+", help="of the group; all if not given")
+    parse.add_argument("--minutes", type=float, default=2.0, help="of training for each row")
+    parse.add_argument("--seed", type=int, default=1)
+    parse.add_argument("--chunks", type=int, default=1024, help="to score at the end; 0: all")
+    parse.add_argument("--base", type=Path, default=PROJECT / "wiki")
+    parse.add_argument("--label", default="english")
+    parse.add_argument("--out", type=Path, required=True, help="results are appended here")
+    options = parse.parse_args(arguments)
+    rows = choose(options.group, options.rows)
+    if not options.out.parent.is_dir():
+        raise InputError(f"There is no folder '{options.out.parent}'; create it first.")
+    for row in rows:
+        result = measure(row, options.minutes, options.seed, options.chunks, options.base,
+                         options.label)
+        with options.out.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"group": options.group, **result}) + "\n")
+        print(f"{row.name:26} {result['tokens'] / 1e6:6.2f} M tokens  loss "
+              f"{result['val_loss']:.3f}  accuracy {result['val_accuracy']:.2%}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
