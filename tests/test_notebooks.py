@@ -6,10 +6,12 @@ import statistics
 
 import pytest
 
+from bertlib.ablate import GROUPS, read_rows
 from bertlib.files import PROJECT
 
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 REAL = PROJECT / "assets" / "07_pretrain"
+LEVERS = PROJECT / "assets" / "12_efficiency"
 
 
 def load(path) -> dict:
@@ -96,3 +98,38 @@ def test_the_real_run_beats_its_baselines_and_the_goal():
     records = (REAL / "logs" / "metrics.jsonl").read_text().splitlines()
     last = [json.loads(line) for line in records][-1]
     assert last["accuracy"] == report["val_accuracy"] and last["tokens"] == report["tokens"]
+
+
+def test_the_efficiency_lesson_tells_the_numbers_of_its_files():
+    text = "\n".join(source(cell) for cell in
+                     cells(PROJECT / "notebooks" / "12_efficiency.ipynb", "markdown"))
+    for name in ("published", "fast_10"):
+        report = json.loads((LEVERS / name / "report.json").read_text())
+        assert f"{report['val_accuracy']:.1%}" in text
+        assert f"{report['minutes']:.1f} min" in text and report["machine"] in text
+    for row in read_rows(LEVERS / "levers.jsonl"):
+        if row["name"] == "fast":
+            assert f"{row['val_accuracy']:.1%}" in text
+        else:
+            assert f"{row['name']}: " in text
+    lines = json.loads((LEVERS / "throughput.json").read_text())["lines"]
+    assert f"{lines['bertlib float32, no dropout']['to_best']:.1f} times" in text
+
+
+@pytest.mark.parametrize("path", sorted(LEVERS.glob("*.jsonl")), ids=lambda path: path.stem)
+def test_stored_rows_are_those_that_the_command_would_run(path):
+    for row in read_rows(path):
+        known = {known.name: known for known in GROUPS[row["group"]]}[row["name"]]
+        assert (row["changes"], row["preset"]) == (known.changes, known.preset), row["name"]
+        assert row["minutes"] == pytest.approx(row["budget_minutes"], rel=0.03)
+        assert {"tokens", "seed", "machine", "precision", "threads", "val_loss"} <= set(row)
+
+
+def test_all_runs_of_the_efficiency_lesson_solved_the_same_puzzle():
+    rows = [row for path in LEVERS.glob("*.jsonl") for row in read_rows(path)]
+    assert len({row["masked_words"] for row in rows}) == 1
+    assert len({row["unigram_loss"] for row in rows}) == 1
+    reports = [json.loads((LEVERS / name / "report.json").read_text())
+               for name in ("published", "fast_10")]
+    assert reports[0]["masked_words"] == reports[1]["masked_words"]
+    assert reports[0]["unigram_loss"] == reports[1]["unigram_loss"]
