@@ -64,12 +64,12 @@ def plot_minutes(runs: dict[str, list[dict[str, Any]]], lines: dict[str, float])
         seen = [r for r in records if r["seconds"] > 0]
         axes.semilogx([r["seconds"] / 60 for r in seen], [100 * r["accuracy"] for r in seen],
                       mark, color=colour, ms=4, label=name)
-    for name, share in lines.items():
+    for (name, share), side in zip(lines.items(), ("top", "bottom", "top"), strict=False):
         axes.axhline(100 * share, color=GREY, ls=":", lw=1)
-        axes.annotate(f"{name}: {share:.1%}", (0.01, 100 * share + 0.4), color=GREY, fontsize=8,
+        axes.annotate(f"{name}: {share:.1%}", (0.01, 100 * share), color=GREY, fontsize=8, va=side,
                       xycoords=("axes fraction", "data"))
     axes.set(xlabel="minutes of training", ylabel="validation accuracy (%)", ylim=(0, 55))
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="upper left")
     return figure
 
 
@@ -96,7 +96,7 @@ def plot_roofline(peak: float, bandwidth: float, points: dict[str, tuple[float, 
     """
     figure = Figure(figsize=(7, 3.8), layout="constrained")
     axes = figure.subplots()
-    reach = [2.0**power for power in range(-4, 11)]
+    reach = sorted([2.0**power for power in range(-4, 11)] + [peak / bandwidth])
     axes.loglog(reach, [min(peak, bandwidth * x) / 1e9 for x in reach], "-", color=GREY,
                 label="the roof")
     for (name, (x, y)), mark, colour in zip(points.items(), "osD^v", COLOURS, strict=False):
