@@ -7,7 +7,6 @@ python -m bertlib.bench load --tokens 100000000
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from bertlib.bench_train import (
     time_rounds,
 )
 from bertlib.device import machine_name, measured_bandwidth, pick_device
-from bertlib.files import InputError, atomic_write, check_output_folder, nearest, run_command
+from bertlib.files import InputError, check_output_folder, nearest, run_command, write_json
 
 
 def parser() -> argparse.ArgumentParser:
@@ -72,9 +71,7 @@ def bench_train(arguments: list[str]) -> None:
         line["memory_bytes"] = memory.get(name)
     print(table(lines, device), describe_peak(peaks, device), sep="\n")
     if options.json:
-        with atomic_write(options.json) as stream:
-            stream.write(json.dumps(conditions(contest, device, peaks) | {"lines": lines},
-                                    indent=1).encode())
+        write_json(options.json, conditions(contest, device, peaks) | {"lines": lines})
 
 
 def ask_memory(name: str, arguments: list[str]) -> int:

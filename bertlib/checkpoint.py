@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from bertlib.files import InputError, atomic_write, sha256
+from bertlib.files import InputError, atomic_write, sha256, write_json
 
 INDEX = "index.json"
 
@@ -53,9 +53,7 @@ class Checkpoints:
         kept = self.entries[-self.keep :]
         kept = [entry for entry in self.entries if entry in kept or entry is best]
         old, self.entries = [e for e in self.entries if e not in kept], kept
-        with atomic_write(self.folder / INDEX) as stream:
-            index = {"best": self.best, "checkpoints": self.entries}
-            stream.write(json.dumps(index, indent=1).encode())
+        write_json(self.folder / INDEX, {"best": self.best, "checkpoints": self.entries})
         for entry in old:
             (self.folder / entry["file"]).unlink(missing_ok=True)
 

@@ -36,10 +36,6 @@ class Dataset:
         for start in range(0, len(self), most):
             yield self.chunks(slice(start, start + most))
 
-    def all_ids(self) -> Tensor:
-        """Every token id [N, T] (int64): 8 bytes a token at once; `slices` takes less."""
-        return self.chunks(slice(None))
-
     def frozen(self, index, masker: Masker) -> Masked:
         """The chunks at `index` with the masks stored in the file."""
         ids = self.chunks(index)

@@ -2,13 +2,14 @@
 
 import difflib
 import hashlib
+import json
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 PROJECT = Path(__file__).resolve().parents[1]  # the folder that holds bertlib/ and notebooks/
 
@@ -69,6 +70,12 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write plain values, all or nothing."""
+    with atomic_write(path) as stream:
+        stream.write(json.dumps(values, indent=1).encode())
 
 
 def _sync_folder(folder: Path) -> None:

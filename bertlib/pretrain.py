@@ -11,7 +11,6 @@ lone -- torchrun would take --start for an option of its own.
 """
 
 import argparse
-import json
 import os
 import sys
 from dataclasses import fields
@@ -25,7 +24,7 @@ from bertlib.checkpoint import Checkpoints, load_weights
 from bertlib.counts import baselines, start_from_counts
 from bertlib.data import Batches, Dataset, find_files, load_dataset
 from bertlib.device import machine_name
-from bertlib.files import PROJECT, InputError, atomic_write, nearest
+from bertlib.files import PROJECT, InputError, nearest, write_json
 from bertlib.masking import Masker, MaskingConfig
 from bertlib.plots import save_plot
 from bertlib.ranks import ALONE, Ranks, join, run_on_ranks
@@ -110,12 +109,6 @@ def pretrain(settings: Settings, base: Path = PROJECT / "wiki", label: str = "en
             write_json(folder / "report.json", report)
             save_plot(folder, read_metrics(folder, "val"), report)
     return folder
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write plain values, all or nothing."""
-    with atomic_write(path) as stream:
-        stream.write(json.dumps(values, indent=1).encode())
 
 
 def go_on(trainer: Trainer) -> None:

@@ -47,10 +47,10 @@ class Settings:
     final_mask_rate: float = 0.15  # the rate moves there linearly
     dynamic_masks: bool = False  # False: the masks stored in the files
     start: str = "random"  # "frequencies": decoder bias from counts; "counts": embeddings too
-    count_window: int = 4  # the four fields of bertlib.counts.CountStart
-    count_shift: float = 1.0
-    count_std: float = 0.07
-    count_width: int = 0
+    count_window: int = CountStart.window  # bertlib.counts tells what the four mean
+    count_shift: float = CountStart.shift
+    count_std: float = CountStart.std
+    count_width: int = CountStart.width
     budget_minutes: float = 0.0  # training time; 0: stop at max_iters
     # running
     seed: int = 1

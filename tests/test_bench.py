@@ -145,7 +145,7 @@ def test_memory_is_that_of_the_training_alone():
 
 def test_a_word_is_as_frequent_as_its_rank_says(tmp_path, tokenizer):
     data = load_dataset(random_dataset(tmp_path, 100_000), tokenizer)
-    assert data.all_ids().shape == (100_000 // 128, 128)
+    assert data.chunks(slice(None)).shape == (100_000 // 128, 128)
     counts = np.bincount(data.ids.ravel(), minlength=len(tokenizer))[tokenizer.ordinary_ids]
     assert counts[0] / counts[1:3].sum() == pytest.approx(1.2, abs=0.3)  # ln 2 / ln(4/2)
 

@@ -12,7 +12,7 @@ from bertlib.prepare_mlm_dataset import PrepareConfig, prepare
 def test_slices_give_all_ids_in_order(dataset):
     slices = list(dataset.slices(100))
     assert [len(part) for part in slices[:-1]] == [100] * (len(dataset) // 100)
-    assert torch.equal(torch.cat(slices), dataset.all_ids())
+    assert torch.equal(torch.cat(slices), dataset.chunks(slice(None)))
     assert slices[0].dtype == torch.int64
 
 
