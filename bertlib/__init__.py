@@ -9,6 +9,8 @@ Read the modules in the order of the notebooks; each imports only those before i
     settings, device, optim, checkpoint, runlog             what learning needs
     ranks, scoring, trainer                                 learning, alone or with others
     plots, workspace, pretrain, predict                     the whole job; what was learned
+    hub                                                     models that travel, BERT's own too
+    shapes, checks                                          a ledger of shapes; exercises
     ablate, bench_data, bench_train, bench                  what helps, and how fast it all is
 
 Letters in shape comments, defined once, here:

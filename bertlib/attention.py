@@ -67,15 +67,26 @@ class MultiHeadAttention(nn.Module):
         """[B, T, D] -> [B, H, T, D/H]."""
         return x.unflatten(-1, (self.n_head, -1)).transpose(1, 2)
 
+    def queries_and_keys(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What is asked and what is offered: x [B, T, D] -> two of [B, H, T, D/H]."""
+        q, k = self.split(self.query(x)), self.split(self.key(x))
+        if self.qk_gain is not None:  # Henry et al. 2020: compare directions, not lengths
+            q = F.rms_norm(q, q.shape[-1:]) * self.qk_gain.to(q.dtype)
+            k = F.rms_norm(k, k.shape[-1:])
+        return q, k
+
+    def weights(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Who reads from whom, for pictures: x [B, T, D] -> [B, H, T, T], each row sums to 1."""
+        q, k = self.queries_and_keys(x)
+        return explicit_attention(q, k, k, bias)[1]
+
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """x [B, T, D], bias broadcasting to [B, H, T, T] -> mixed values [B, T, D].
 
         The output projection is left to the block, which may need it at a few positions only.
         """
-        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
-        if self.qk_gain is not None:  # Henry et al. 2020: compare directions, not lengths
-            q = F.rms_norm(q, q.shape[-1:]) * self.qk_gain.to(q.dtype)
-            k = F.rms_norm(k, k.shape[-1:])
+        q, k = self.queries_and_keys(x)
+        v = self.split(self.value(x))
         dropout = self.dropout if self.training else 0.0
         bias = None if bias is None else bias.to(q.dtype)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)

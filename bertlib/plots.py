@@ -1,12 +1,14 @@
-"""Figures of a run: its curves beside what they must beat."""
+"""Figures: in one palette that colour-blind readers can use, never by colour alone."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from IPython.display import Image, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 # The project that this course implements, read off its published chart: WikiText-103, 24,992
 # words, 6 x 768, on a GPU. (step, validation accuracy); 200 x 2 x 128 tokens a step.
@@ -49,27 +51,103 @@ def draw_accuracy(axes: Axes, records: list[dict[str, Any]], report: dict[str, A
     axes.legend(fontsize=8, loc="upper left")
 
 
-MARKS = ("o-", "s--", "^-.", "D:", "v-")  # lines differ by shape, too: colour is never alone
+MARKS = "os^Dv"  # curves differ by mark or stroke, too: colour is never alone
+STROKES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 COLOURS = (OURS, THEIRS, "#3f7d20", "#7b3f8c", GREY)
 
 
+Curve = tuple[Sequence[float], Sequence[float]]
+
+
+def plot_curves(curves: dict[str, Curve], xlabel: str, ylabel: str,
+                lines: dict[str, float] | None = None, logx: bool = False, logy: bool = False,
+                ylim: tuple[float, float] | None = None, unit: str = "", marked: bool = True,
+                legend: str = "best", size: tuple[float, float] = (7, 3.8)) -> Figure:
+    """Curves by name, each (x, y), told apart by colour and by mark or stroke.
+
+    lines: what is compared with, as dotted levels with their names and values (in `unit`);
+    marked=False draws strokes without marks, for curves of very many points.
+    """
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    for number, (name, (x, y)) in enumerate(curves.items()):
+        axes.plot(x, y, color=COLOURS[number % len(COLOURS)], ls=STROKES[number % len(STROKES)],
+                  marker=MARKS[number % len(MARKS)] if marked else "", ms=4, label=name)
+    for number, (name, level) in enumerate((lines or {}).items()):
+        axes.axhline(level, color=GREY, ls=":", lw=1)
+        axes.annotate(f"{name}: {level:.3g}{unit}", (0.01, level), color=GREY, fontsize=8,
+                      va=("bottom", "top")[number % 2], xycoords=("axes fraction", "data"))
+    axes.set(xlabel=xlabel, ylabel=ylabel, xscale="log" if logx else "linear",
+             yscale="log" if logy else "linear")
+    if ylim:
+        axes.set_ylim(*ylim)
+    if legend and len(curves) > 1:
+        axes.legend(fontsize=8, loc=legend)
+    return figure
+
+
 def plot_minutes(runs: dict[str, list[dict[str, Any]]], lines: dict[str, float]) -> Figure:
-    """Validation accuracy against minutes of training (log scale) of some runs.
+    """Validation accuracy in percent against minutes of training (log scale) of some runs.
 
     runs: name -> "val" records. lines: what must be beaten, name -> accuracy 0..1.
     """
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    seen = {name: [r for r in records if r["seconds"] > 0] for name, records in runs.items()}
+    curves = {name: ([r["seconds"] / 60 for r in records], [100 * r["accuracy"] for r in records])
+              for name, records in seen.items()}
+    return plot_curves(curves, "minutes of training", "validation accuracy (%)",
+                       {name: 100 * share for name, share in lines.items()}, logx=True,
+                       unit="%", ylim=(0, 55), legend="upper left", size=(7, 4))
+
+
+def plot_heatmaps(tables: dict[str, Tensor], rows: Sequence[str] = (), columns: Sequence[str] = (),
+                  xlabel: str = "", ylabel: str = "", low: float | None = 0.0,
+                  high: float | None = None, values: bool = False, across: int = 4) -> Figure:
+    """Tables side by side as squares from light (low) to dark (high), one scale for all.
+
+    tables: title -> [rows, columns]. `values` writes each number into its square.
+    """
+    highest = max(float(table.max()) for table in tables.values()) if high is None else high
+    across = min(across, len(tables))
+    down = -(-len(tables) // across)
+    wide = 7 if across > 1 else 4.5
+    shape = next(iter(tables.values())).shape
+    tall = down * (wide / across * min(1.4, shape[0] / shape[1]) + 0.5)
+    figure = Figure(figsize=(wide, tall), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False).flatten()
+    for axes in grid[len(tables):]:
+        axes.set_axis_off()
+    for number, (axes, (title, table)) in enumerate(zip(grid, tables.items(), strict=False)):
+        image = axes.imshow(table.float(), cmap="cividis_r", vmin=low, vmax=highest)
+        axes.set_title(title, fontsize=9)
+        axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(rows)), rows if number % across == 0 else [""] * len(rows),
+                        fontsize=7)
+        axes.set(xlabel=xlabel, ylabel=ylabel if number % across == 0 else "")
+        if values:
+            _write_values(axes, table.float(), highest)
+    figure.colorbar(image, ax=list(grid), shrink=0.8)
+    return figure
+
+
+def _write_values(axes: Axes, table: Tensor, highest: float) -> None:
+    for row, line in enumerate(table.tolist()):
+        for column, value in enumerate(line):
+            ink = "white" if value > 0.55 * highest else "black"
+            axes.text(column, row, f"{value:.2g}", ha="center", va="center", color=ink, fontsize=7)
+
+
+def plot_histograms(samples: dict[str, Tensor], xlabel: str, bins: int = 60) -> Figure:
+    """How values spread, as outlines over one axis: name -> values of any shape."""
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
-    for (name, records), mark, colour in zip(runs.items(), MARKS, COLOURS, strict=False):
-        seen = [r for r in records if r["seconds"] > 0]
-        axes.semilogx([r["seconds"] / 60 for r in seen], [100 * r["accuracy"] for r in seen],
-                      mark, color=colour, ms=4, label=name)
-    for (name, share), side in zip(lines.items(), ("top", "bottom", "top"), strict=False):
-        axes.axhline(100 * share, color=GREY, ls=":", lw=1)
-        axes.annotate(f"{name}: {share:.1%}", (0.01, 100 * share), color=GREY, fontsize=8, va=side,
-                      xycoords=("axes fraction", "data"))
-    axes.set(xlabel="minutes of training", ylabel="validation accuracy (%)", ylim=(0, 55))
-    axes.legend(fontsize=8, loc="upper left")
+    low = min(float(values.min()) for values in samples.values())
+    high = max(float(values.max()) for values in samples.values())
+    for number, (name, values) in enumerate(samples.items()):
+        axes.hist(values.flatten().numpy(), bins=bins, range=(low, high), density=True,
+                  histtype="step", color=COLOURS[number % len(COLOURS)],
+                  ls=STROKES[number % len(STROKES)], lw=1.5, label=name)
+    axes.set(xlabel=xlabel, ylabel="density")
+    axes.legend(fontsize=8)
     return figure
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from bertlib.bert import BertForMaskedLM
 from bertlib.data import Dataset
@@ -57,6 +58,18 @@ def fill(model: BertForMaskedLM, tokenizer: Tokenizer, text: str, top: int = 5):
         [Guess(*pair) for pair in zip(tokenizer.tokens(tokens), shares, strict=True)]
         for tokens, shares in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]
+
+
+@torch.no_grad()
+def attention_maps(model: BertForMaskedLM, ids: Tensor) -> Tensor:
+    """What every head of a model reads: ids [B, T] -> weights [n_layer, B, H, T, T]."""
+    encoder, states = model.encoder, []
+    encoder(ids, layers=states)  # the state before each block, and the last
+    bias = encoder.scores_bias(ids, None)
+    maps = []
+    for block, x in zip(encoder.blocks, states[:-1], strict=True):
+        maps.append(block.attention.weights(block.attention_norm(x) if block.pre_norm else x, bias))
+    return torch.stack(maps)
 
 
 class Sampler:

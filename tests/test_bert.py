@@ -6,6 +6,7 @@ from parity import pair
 
 from bertlib.bert import PRESETS, BertConfig, BertForMaskedLM, sinusoids
 from bertlib.files import InputError
+from bertlib.predict import attention_maps
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +115,26 @@ def test_unknown_presets_and_long_inputs_are_refused():
     model = BertForMaskedLM(BertConfig.preset("tiny", vocab_size=50))
     with pytest.raises(InputError, match="at most 32"):
         model(torch.zeros(1, 33, dtype=torch.long))
+
+
+def test_attention_maps_are_those_of_the_published_model():
+    ours, theirs = pair()
+    theirs.set_attn_implementation("eager")
+    ids = torch.randint(5, 97, (2, 11))
+    wanted = torch.stack(theirs(ids, output_attentions=True).attentions)  # [L, B, H, T, T]
+    assert torch.allclose(attention_maps(ours, ids), wanted, atol=1e-5)
+
+
+def test_attention_maps_are_what_the_fast_model_mixes_by():
+    torch.manual_seed(0)
+    config = BertConfig.preset("fast", vocab_size=97, d_model=32, n_layer=2, zero_init=False)
+    model, states = BertForMaskedLM(config).eval(), []
+    ids = torch.randint(97, (2, 11))
+    maps = attention_maps(model, ids)
+    model.encoder(ids, layers=states)
+    block = model.encoder.blocks[1]
+    x = block.attention_norm(states[1])
+    values = block.attention.split(block.attention.value(x))  # [B, H, T, D/H]
+    mixed = (maps[1] @ values).transpose(1, 2).flatten(2)
+    bias = model.encoder.scores_bias(ids, None)
+    assert torch.allclose(block.attention(x, bias), mixed, atol=1e-5)

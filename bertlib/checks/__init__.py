@@ -1,0 +1,75 @@
+"""Checkers of the exercises: `check_x(answer)` says "right", or "not yet: " and what is wrong.
+
+One module a lesson. A checker runs the answer on small inputs and compares what comes back with
+the right value and with what known mistakes give, so that it can name the mistake.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Answer = Callable[..., Any]
+
+
+class NotYet(Exception):
+    """An answer is not right yet; the message says why."""
+
+
+def checker(check: Callable[[Answer], None]) -> Callable[[Answer], str]:
+    """Turn a function that raises `NotYet` into a checker that says so in words."""
+    @wraps(check)
+    def say(answer: Answer) -> str:
+        try:
+            check(answer)
+        except NotYet as reason:
+            return f"not yet: {reason}"
+        except Exception as error:  # whatever the answer may do
+            return f"not yet: it stops with {type(error).__name__}: {str(error)[:120]}"
+        return "right"
+    return say
+
+
+def same(one: Any, other: Any, tolerance: float = 1e-4) -> bool:
+    """Equal, numbers and tensors within `tolerance`; tensors must have one shape."""
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(
+            same(a, b, tolerance) for a, b in zip(one, other, strict=True))
+    try:
+        one, other = torch.as_tensor(one), torch.as_tensor(other)
+    except (TypeError, ValueError, RuntimeError):
+        return type(one) is type(other) and one == other
+    return one.shape == other.shape and torch.allclose(
+        one.double(), other.double(), atol=tolerance, rtol=tolerance)
+
+
+def expect(got: Any, right: Any, mistakes: dict[str, Any] | None = None,
+           hint: str = "the values are others", tolerance: float = 1e-4) -> None:
+    """Raise `NotYet` unless `got` is `right`.
+
+    mistakes: what is wrong, in words -> the value that this mistake gives. `hint` is said when
+    none of them fits. The shape is named where it differs.
+    """
+    if got is None:
+        raise NotYet("it gives nothing back; end with return")
+    if same(got, right, tolerance):
+        return
+    for words, value in (mistakes or {}).items():
+        if same(got, value, tolerance):
+            raise NotYet(words)
+    if isinstance(right, Tensor):
+        if not isinstance(got, Tensor):
+            raise NotYet(f"it gives {type(got).__name__}, not a tensor")
+        if got.shape != right.shape:
+            raise NotYet(f"the shape is {tuple(got.shape)}, it should be {tuple(right.shape)}")
+        if got.is_floating_point() and not got.isfinite().all():
+            raise NotYet("there are values that are infinite or not a number")
+    raise NotYet(hint)
+
+
+def require(good: bool, words: str) -> None:
+    """Raise `NotYet(words)` unless `good`."""
+    if not good:
+        raise NotYet(words)

@@ -1,0 +1,130 @@
+"""The shape ledger: one forward pass, step by step, with the shape of what each step gives.
+
+    print(ledger(model, ids))
+
+Letters as in `bertlib`: B T D H V K. Steps inside attention that no module owns (the table of
+scores) are caught as PyTorch's functions are called.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+QUIET = (nn.Dropout, nn.Identity, nn.ModuleList)  # they change no shape
+SOFTMAX = (torch.softmax, Tensor.softmax, F.softmax)
+
+
+class Step(NamedTuple):
+    """One step of a forward pass: its name and the shape that it gives."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+def first_tensor(value: Any) -> Tensor | None:
+    """The tensor in what a module gave: itself, or the first one in a tuple."""
+    if isinstance(value, tuple):
+        return next((found for part in value if (found := first_tensor(part)) is not None), None)
+    return value if isinstance(value, Tensor) else None
+
+
+class _Watch(TorchFunctionMode):
+    """Notes the score tables of attention, under the name of the module that runs."""
+
+    def __init__(self, steps: list[Step]):
+        super().__init__()
+        self.steps, self.inside = steps, [""]
+
+    def note(self, name: str, shape) -> None:
+        self.steps.append(Step(name.strip("."), tuple(shape)))
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if function is F.scaled_dot_product_attention:  # the kernel never writes the table down
+            self.note(f"{self.inside[-1]}.scores", (*args[0].shape[:-1], args[1].shape[-2]))
+        elif function in SOFTMAX and result.ndim >= 3:
+            self.note(f"{self.inside[-1]}.weights", result.shape)
+        return result
+
+
+@torch.no_grad()
+def trace(model: nn.Module, *inputs: Tensor, **named: Tensor) -> list[Step]:
+    """Run `model` once on the inputs and list each step in the order in which it ends."""
+    steps, hooks = [], []
+    watch = _Watch(steps)
+    for place, tensor in enumerate(inputs):
+        watch.note(f"input {place}" if place else "input", tensor.shape)
+    for name, tensor in named.items():
+        if isinstance(tensor, Tensor):
+            watch.note(name, tensor.shape)
+
+    def begins(module, _args, name):
+        watch.inside.append(name)
+
+    def ends(module, _args, result, name):
+        watch.inside.pop()
+        tensor = first_tensor(result)
+        if tensor is not None and not isinstance(module, QUIET):
+            watch.note(name or type(module).__name__, tensor.shape)
+
+    for name, module in model.named_modules():
+        hooks.append(module.register_forward_pre_hook(
+            lambda module, args, name=name: begins(module, args, name)))
+        hooks.append(module.register_forward_hook(
+            lambda module, args, result, name=name: ends(module, args, result, name)))
+    try:
+        with watch:
+            model(*inputs, **named)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return steps
+
+
+def sizes(model: nn.Module, steps: list[Step]) -> dict[str, int]:
+    """What each letter stands for, as far as the model's config and its first input tell."""
+    config, first = getattr(model, "config", None), steps[0].shape
+    known = dict(zip("BT", first, strict=False))
+    if config is not None:
+        known |= {"D": config.d_model, "H": config.n_head, "D/H": config.d_model // config.n_head,
+                  "d_ff": getattr(config, "d_ff", 0), "V": getattr(config, "vocab_size", 0)}
+    return known
+
+
+def letters(shape: tuple[int, ...], known: dict[str, int]) -> str:
+    """The shape in letters, a number where none fits: (2, 4, 16, 16) -> "B H T T"."""
+    last = ("D", "V", "d_ff", "D/H", "T")
+    places = {1: ("K",), 2: ("B", "T"), 3: ("B", "T", last), 4: ("B", "H", "T", last)}
+    if len(shape) == 2 and shape != (known.get("B"), known.get("T")):
+        places[2] = ("K", last)
+    told = []
+    for size, names in zip(shape, places.get(len(shape), ()), strict=False):
+        told.append("K" if names == "K" else next(
+            (name for name in names if known.get(name) == size), str(size)))
+    return " ".join(told)
+
+
+def repeats(name: str) -> bool:
+    """Whether a step belongs to a block after the first, which does what the first did."""
+    parts = name.split(".")
+    return "blocks" in parts[:-1] and parts[parts.index("blocks") + 1] != "0"
+
+
+def ledger(model: nn.Module, *inputs: Tensor, **named: Tensor) -> str:
+    """The steps of one forward pass as a table: name, shape, letters; the first block in full."""
+    steps = trace(model, *inputs, **named)
+    known = sizes(model, steps)
+    lines = []
+    for name, shape in steps:
+        inner = repeats(name)
+        if inner and name.split(".")[-2] != "blocks":
+            continue
+        told = "as block 0" if inner else letters(shape, known)
+        lines.append((name, str(shape), told))
+    width = max(len(name) for name, _, _ in lines)
+    wide = max(len(shape) for _, shape, _ in lines)
+    return "\n".join(f"{name:{width}}  {shape:{wide}}  {told}".rstrip()
+                     for name, shape, told in lines)
