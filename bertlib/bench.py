@@ -1,15 +1,17 @@
-"""How fast it all is: training beside Hugging Face's BERT, preparing a text, loading a dataset.
+"""How fast it all is: training beside Hugging Face's BERT, preparing, loading, guessing.
 
 Example usage:
 python -m bertlib.bench --layers 6 --width 256 --batch 32 --rounds 5 --json speed.json
 python -m bertlib.bench prepare --megabytes 500 --rounds 3
 python -m bertlib.bench load --tokens 100000000
+python -m bertlib.bench guess --clicks 100
 """
 
 import argparse
 import statistics
 import subprocess
 import sys
+import time
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +32,8 @@ from bertlib.bench_train import (
 )
 from bertlib.device import machine_name, measured_bandwidth, pick_device
 from bertlib.files import InputError, check_output_folder, nearest, run_command, write_json
+from bertlib.hub import load_shipped
+from bertlib.widget import Highlighter
 
 
 def parser() -> argparse.ArgumentParser:
@@ -120,7 +124,29 @@ def conditions(contest: Contest, device: torch.device, peaks: Peaks) -> dict[str
     }
 
 
-COMMANDS = {"train": bench_train, "prepare": bench_prepare, "load": bench_load}
+def bench_guess(arguments: list[str]) -> None:
+    """Time clicks in the highlighter: hide a word of a 128-token text, guess, make the new page."""
+    parse = argparse.ArgumentParser(prog="bench guess", description=bench_guess.__doc__)
+    parse.add_argument("--clicks", type=int, default=100, help="default 100")
+    clicks = parse.parse_args(arguments).clicks
+    if clicks < 1:
+        raise InputError(f"--clicks is {clicks}; it must be at least 1.")
+    model, tokenizer = load_shipped()
+    page = Highlighter(model, tokenizer, "the king went to the sea and saw the ship . " * 12)
+    seconds = []
+    for click in range(clicks):
+        start = time.perf_counter()
+        page.receive({"do": "toggle", "index": 1 + click % 126})
+        seconds.append(time.perf_counter() - start)
+    slow = sorted(seconds)[int(0.95 * (clicks - 1))]
+    print(f"{len(page.ids)} tokens, {model.n_parameters() / 1e6:.1f} million parameters, "
+          f"{torch.get_num_threads()} threads, {machine_name(torch.device('cpu'))}: median "
+          f"{1e3 * statistics.median(seconds):.0f} ms a click, 95 of 100 within "
+          f"{1e3 * slow:.0f} ms")
+
+
+COMMANDS = {"train": bench_train, "prepare": bench_prepare, "load": bench_load,
+            "guess": bench_guess}
 
 
 def main(arguments: list[str] | None = None) -> None:

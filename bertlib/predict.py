@@ -1,22 +1,18 @@
-"""What a model guesses for hidden words, shown so that people can judge it.
+"""What a model guesses for hidden words, and how probable it finds the true ones."""
 
-A guess is written `/word/`; a mark (check or cross) says right or wrong, and colour repeats it.
-"""
-
-import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from bertlib.bert import BertForMaskedLM
 from bertlib.data import Dataset
-from bertlib.files import InputError
-from bertlib.masking import Masker
+from bertlib.files import InputError, write_json
+from bertlib.masking import Masked, Masker
 from bertlib.tokens import Tokenizer
 
 SENTENCES = (
@@ -26,10 +22,6 @@ SENTENCES = (
     "the population of the city was about two [MASK] people .",
     "she looked at him and shook her [MASK] .",
 )
-STYLES = {  # contrast of black on both grounds is above 15:1 (WCAG asks for 4.5:1)
-    True: "background:#d7f0dd;color:#000;border-bottom:2px solid #14692c",
-    False: "background:#fbe3d6;color:#000;border-bottom:2px dashed #a33a00",
-}
 
 
 class Guess(NamedTuple):
@@ -39,25 +31,124 @@ class Guess(NamedTuple):
     probability: float
 
 
+@dataclass(frozen=True)
+class Hole:
+    """A hidden token: where it stands, what the model guesses, and how it likes the truth.
+
+    guesses: best first. truth, rank (1: it is the first guess) and probability (0..1) are None
+    where nobody knows what stood there.
+    """
+
+    position: int
+    guesses: tuple[Guess, ...]
+    truth: str | None = None
+    rank: int | None = None
+    probability: float | None = None
+
+    @property
+    def right(self) -> bool | None:
+        """Whether the first guess is the truth; None if that is unknown."""
+        return None if self.truth is None else self.guesses[0].token == self.truth
+
+    def verdict(self) -> str:
+        """✓ right, ✗ wrong, or nothing."""
+        return {True: "✓ right", False: "✗ wrong", None: ""}[self.right]
+
+
+@dataclass(frozen=True)
+class Page:
+    """The tokens of a text (true ones where known) and its holes, in the order of the text."""
+
+    tokens: tuple[str, ...]
+    holes: tuple[Hole, ...]
+
+    def right(self) -> int:
+        """How many first guesses are right."""
+        return sum(hole.right is True for hole in self.holes)
+
+    def known(self) -> int:
+        """How many holes have a known truth."""
+        return sum(hole.truth is not None for hole in self.holes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Page":
+        """What `as_dict` gave."""
+        holes = [Hole(**hole | {"guesses": tuple(Guess(*guess) for guess in hole["guesses"])})
+                 for hole in values["holes"]]
+        return cls(tuple(values["tokens"]), tuple(holes))
+
+
+def in_evaluation(model: BertForMaskedLM, ids: Tensor, positions: Tensor,
+                  attention_mask: Tensor | None = None) -> Tensor:
+    """Logits [K, V] with dropout off; the model is left in the mode it was in."""
+    was_training, device = model.training, next(model.parameters()).device
+    if attention_mask is not None:
+        attention_mask = attention_mask.to(device)
+    out = model.eval()(ids.to(device), positions.to(device), attention_mask=attention_mask)
+    model.train(was_training)
+    return out.logits.cpu()
+
+
 @torch.no_grad()
+def guess_page(model: BertForMaskedLM, tokenizer: Tokenizer, puzzle: Masked,
+               top: int = 5) -> Page:
+    """What a model says at the holes of one sequence, `puzzle` as a batch of 1, truths known.
+
+    A label of -1 means that nobody knows the truth.
+    """
+    logits = in_evaluation(model, puzzle.input_ids, puzzle.positions, puzzle.attention_mask)
+    shares = logits.softmax(-1)  # [K, V]
+    best = shares.topk(top)
+    tokens = tokenizer.tokens(puzzle.input_ids[0].tolist())
+    holes = []
+    for row, (place, label) in enumerate(zip(puzzle.positions.tolist(), puzzle.labels.tolist(),
+                                             strict=True)):
+        words = tokenizer.tokens(best.indices[row].tolist())
+        guesses = tuple(map(Guess, words, best.values[row].tolist()))
+        if label < 0:
+            holes.append(Hole(place, guesses))
+            continue
+        tokens[place], share = tokenizer.vocab[label], float(shares[row, label])
+        rank = 1 + int((shares[row] > share).sum())
+        holes.append(Hole(place, guesses, tokens[place], rank, share))
+    return Page(tuple(tokens), tuple(holes))
+
+
 def fill(model: BertForMaskedLM, tokenizer: Tokenizer, text: str, top: int = 5):
     """The `top` guesses for each [MASK] in `text`, best first: one list of `Guess` a mask.
 
     Raises `InputError` if the text has no [MASK] or more tokens than the model takes.
     """
-    device = next(model.parameters()).device
-    ids = torch.tensor([tokenizer.encode(text)], device=device)  # [1, T]
+    ids = torch.tensor([tokenizer.encode(text)])  # [1, T]
     positions = (ids[0] == tokenizer.special.mask).nonzero().flatten()  # [K]
     if len(positions) == 0:
         raise InputError(f"The text {text[:60]!r} has no [MASK]; put one where to guess.")
-    was_training = model.training
-    logits = model.eval()(ids, positions).logits  # [K, V]
-    model.train(was_training)
-    best = logits.softmax(-1).topk(top)
-    return [
-        [Guess(*pair) for pair in zip(tokenizer.tokens(tokens), shares, strict=True)]
-        for tokens, shares in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    ]
+    page = guess_page(model, tokenizer, Masked(ids, positions, torch.full_like(positions, -1)), top)
+    return [list(hole.guesses) for hole in page.holes]
+
+
+@torch.no_grad()
+def word_shares(model: BertForMaskedLM, tokenizer: Tokenizer, ids: Tensor) -> Tensor:
+    """The probability of each true token when it alone is hidden: ids [T] -> [T], specials 1.
+
+    All T puzzles go through the model as one batch. The sum of the logarithms is the
+    pseudo-log-likelihood of Salazar et al. 2020, section 2.
+    """
+    special = tokenizer.special
+    ordinary = ~torch.isin(ids, torch.tensor([special.cls, special.sep, special.pad, special.mask]))
+    places = ordinary.nonzero().flatten()  # [n]
+    shares = torch.ones(len(ids))
+    if len(places):
+        batch = ids.repeat(len(places), 1)  # [n, T]
+        rows = torch.arange(len(places))
+        batch[rows, places] = special.mask
+        logits = in_evaluation(model, batch, rows * len(ids) + places)  # [n, V]
+        shares[places] = logits.softmax(-1)[rows, ids[places]]
+    return shares
 
 
 @torch.no_grad()
@@ -93,76 +184,21 @@ def read_samples(path: Path) -> list[dict]:
     return [by_step[step] for step in sorted(by_step)]
 
 
-@dataclass(frozen=True)
-class Example:
-    """A text with hidden words: its true tokens, where words were hidden, what was guessed."""
-
-    tokens: list[str]
-    positions: list[int]
-    guesses: list[str]
-
-    def right(self) -> list[bool]:
-        """Whether each guess is the true token."""
-        return [self.tokens[p] == g for p, g in zip(self.positions, self.guesses, strict=True)]
-
-    def accuracy(self) -> float:
-        """Share of right guesses, 0..1."""
-        return sum(self.right()) / len(self.positions)
-
-    def save(self, path: Path) -> None:
-        """As JSON."""
-        Path(path).write_text(json.dumps(asdict(self), ensure_ascii=False), encoding="utf-8")
-
-    @classmethod
-    def load(cls, path: Path) -> "Example":
-        """From JSON that `save` wrote."""
-        return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
-
-
-@torch.no_grad()
 def guess_chunk(model: BertForMaskedLM, data: Dataset, number: int, masker: Masker,
-                tokenizer: Tokenizer) -> Example:
+                tokenizer: Tokenizer, top: int = 5) -> Page:
     """The model's guesses at the frozen masks of one chunk of a dataset."""
-    puzzle = data.frozen(slice(number, number + 1), masker)
-    logits = model(puzzle.input_ids, puzzle.positions, None, puzzle.attention_mask).logits
-    tokens = tokenizer.tokens(data.chunks(slice(number, number + 1))[0].tolist())
-    return Example(tokens, puzzle.positions.tolist(), tokenizer.tokens(logits.argmax(-1).tolist()))
+    return guess_page(model, tokenizer, data.frozen(slice(number, number + 1), masker), top)
 
 
-def pieces(example: Example) -> Iterable[tuple[str, str, str | None, bool]]:
-    """(space before, true token, guess or None, right), [CLS], [SEP], [PAD] left out."""
-    guessed = dict(zip(example.positions, zip(example.guesses, example.right(), strict=True),
-                       strict=True))
-    for place, token in enumerate(example.tokens):
-        if token in ("[CLS]", "[SEP]", "[PAD]"):
-            continue
-        guess, right = guessed.get(place, (None, False))
-        joined = token.startswith("##") and guess is None
-        yield "" if joined else " ", token.removeprefix("##") if joined else token, guess, right
+def save_page(page: Page, path: Path) -> None:
+    """As JSON, shares with four digits."""
+    plain = page.as_dict()
+    for hole in plain["holes"]:
+        hole["guesses"] = [[token, round(share, 4)] for token, share in hole["guesses"]]
+        hole["probability"] = hole["probability"] and round(hole["probability"], 6)
+    write_json(path, plain)
 
 
-def highlight_text(example: Example) -> str:
-    """Plain text: `/guess/` with a check mark, or a cross and the true word."""
-    parts = []
-    for space, token, guess, right in pieces(example):
-        shown = token if guess is None else f"/{guess}/" + ("✓" if right else f"✗({token})")
-        parts.append(space + shown)
-    return "".join(parts).strip()
-
-
-def highlight_html(example: Example) -> str:
-    """The same as HTML for a notebook; every token is escaped."""
-    parts = []
-    for space, token, guess, right in pieces(example):
-        shown = html.escape(token)
-        if guess is not None:
-            truth = "" if right else f"<s style='opacity:.85'>{shown}</s>"
-            mark, style = "✓" if right else "✗", STYLES[right]
-            shown = f"<mark style='{style}'>/{html.escape(guess)}/{mark}</mark>{truth}"
-        parts.append(space + shown)
-    right, all_of_them = sum(example.right()), len(example.positions)
-    return (
-        f"<p style='line-height:1.9;max-width:46em'>{''.join(parts).strip()}</p>"
-        f"<p><b>{right} of {all_of_them} right</b> ({example.accuracy():.0%}). "
-        "✓ right; ✗ wrong, the true word struck through behind it.</p>"
-    )
+def load_page(path: Path) -> Page:
+    """From JSON that `save_page` wrote."""
+    return Page.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))

@@ -159,8 +159,14 @@ def test_loading_and_preparing_are_timed(tmp_path, capsys):
     assert time_tokenizer(text) > 0 and time_prepare(text) > 0
 
 
+def test_clicks_of_the_highlighter_are_timed(capsys):
+    main(["guess", "--clicks", "2"])
+    assert "128 tokens" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("arguments", "words"), [
-    (["lode"], "Did you mean 'load'"), (["--width", "100"], "multiple of 64"),
+    (["lode"], "Did you mean 'load'"), (["guess", "--clicks", "0"], "at least 1"),
+    (["--width", "100"], "multiple of 64"),
     (["--rounds", "0"], "--rounds is 0"), (["--vocab", "5"], "at least 6"),
     (["--json", "none/x.json"], "does not exist"), (["load", "--tokens", "1"], "at least 128"),
     (["prepare", "--rounds", "0"], "--rounds is 0"),

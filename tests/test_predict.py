@@ -5,38 +5,26 @@ import torch
 
 from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.files import InputError
+from bertlib.masking import Masked
 from bertlib.predict import (
-    Example,
+    Guess,
+    Hole,
+    Page,
     Sampler,
     fill,
     guess_chunk,
-    highlight_html,
-    highlight_text,
+    guess_page,
+    load_page,
     read_samples,
+    save_page,
+    word_shares,
 )
-
-EXAMPLE = Example(["[CLS]", "the", "king", "spoke", "##n", "<b>", "&", "[SEP]", "[PAD]"],
-                  [2, 5, 6], ["king", "<script>", "and"])
 
 
 @pytest.fixture(scope="module")
 def model(tokenizer):
     torch.manual_seed(0)
     return BertForMaskedLM(BertConfig.preset("tiny", vocab_size=len(tokenizer)))
-
-
-def test_text_marks_right_and_wrong():
-    assert highlight_text(EXAMPLE) == "the /king/✓ spoken /<script>/✗(<b>) /and/✗(&)"
-    assert EXAMPLE.right() == [True, False, False]
-    assert EXAMPLE.accuracy() == pytest.approx(1 / 3)
-
-
-def test_html_escapes_tokens_and_marks_without_colour():
-    page = highlight_html(EXAMPLE)
-    assert "<script>" not in page and "<b>&" not in page
-    assert "/&lt;script&gt;/✗" in page and "/king/✓" in page
-    assert "solid" in page and "dashed" in page
-    assert "1 of 3 right" in page
 
 
 def test_fill_gives_the_best_words_of_each_mask(model, tokenizer):
@@ -56,11 +44,40 @@ def test_fill_gives_the_best_words_of_each_mask(model, tokenizer):
 
 
 def test_a_chunk_is_guessed_at_its_frozen_masks(model, dataset, masker, tokenizer):
-    example = guess_chunk(model.eval(), dataset, 3, masker, tokenizer)
+    page = guess_chunk(model.eval(), dataset, 3, masker, tokenizer)
     puzzle = dataset.frozen(slice(3, 4), masker)
-    assert example.positions == puzzle.positions.tolist()
-    assert [example.tokens[p] for p in example.positions] == tokenizer.tokens(
-        puzzle.labels.tolist())
+    assert [hole.position for hole in page.holes] == puzzle.positions.tolist()
+    assert [hole.truth for hole in page.holes] == tokenizer.tokens(puzzle.labels.tolist())
+    assert page.tokens == tuple(tokenizer.tokens(dataset.chunks(slice(3, 4))[0].tolist()))
+
+
+def test_rank_and_share_of_the_truth_are_those_of_the_logits(model, tokenizer):
+    ids = torch.tensor([tokenizer.encode("the king of the sea")])
+    truth = ids[0, [2, 5]]
+    hidden = ids.clone()
+    hidden[0, [2, 5]] = tokenizer.special.mask
+    page = guess_page(model, tokenizer, Masked(hidden, torch.tensor([2, 5]), truth))
+    shares = model.eval()(hidden).logits[0, [2, 5]].softmax(-1).detach()
+    for hole, share, label in zip(page.holes, shares, truth.tolist(), strict=True):
+        order = share.argsort(descending=True).tolist()
+        assert hole.rank == order.index(label) + 1
+        assert hole.probability == pytest.approx(float(share[label]), rel=1e-4)
+        assert hole.right == (hole.rank == 1)
+    unknown = guess_page(model, tokenizer, Masked(hidden, torch.tensor([2]), torch.tensor([-1])))
+    assert unknown.holes[0].truth is None and unknown.holes[0].right is None
+    assert unknown.known() == 0
+
+
+def test_each_word_is_scored_with_it_alone_hidden(model, tokenizer):
+    ids = torch.tensor(tokenizer.encode("the king of the sea"))
+    shares = word_shares(model, tokenizer, ids)
+    assert shares[0] == shares[-1] == 1
+    for place in (1, 3):
+        alone = ids.clone()
+        alone[place] = tokenizer.special.mask
+        wanted = model.eval()(alone[None]).logits[0, place].softmax(-1)[ids[place]]
+        assert torch.allclose(shares[place], wanted, rtol=1e-4)
+    assert word_shares(model, tokenizer, torch.tensor(tokenizer.encode(""))).tolist() == [1, 1]
 
 
 def test_samples_are_kept_by_step(model, tokenizer, tmp_path):
@@ -73,6 +90,8 @@ def test_samples_are_kept_by_step(model, tokenizer, tmp_path):
     assert len(records[0]["guesses"][0]) == 2
 
 
-def test_an_example_survives_a_file(tmp_path):
-    EXAMPLE.save(tmp_path / "example.json")
-    assert Example.load(tmp_path / "example.json") == EXAMPLE
+def test_a_page_survives_a_file(tmp_path):
+    hole = Hole(1, (Guess("king", 0.5), Guess("<b>", 0.25)), "king", 1, 0.5)
+    page = Page(("[CLS]", "king", "[SEP]"), (hole, Hole(2, (Guess("sea", 0.125),))))
+    save_page(page, tmp_path / "page.json")
+    assert load_page(tmp_path / "page.json") == page

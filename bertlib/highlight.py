@@ -1,0 +1,182 @@
+"""A page with hidden words and what a model says of them, as plain text and as HTML.
+
+Pure functions of a `Page`: the same page gives the same bytes. The HTML says everything in words
+and tables, so that it can be read without style, colour or script (sites that show notebooks
+strip them); tokens are escaped.
+
+    plain    the /king/✓ went /to/✗(from) sea
+    HTML     the **[MASK]**¹ went **[MASK]**² sea, and a table of guesses for 1 and 2
+"""
+
+import html
+import io
+import textwrap
+import warnings
+from collections.abc import Iterator, Sequence
+
+from matplotlib.figure import Figure
+
+from bertlib.predict import Hole, Page
+
+SILENT = ("[CLS]", "[SEP]", "[PAD]")  # not shown
+STYLES = {  # contrast of black on these grounds is above 15:1 (WCAG asks for 4.5:1)
+    True: "background:#d7f0dd;color:#000;border-bottom:2px solid #14692c",
+    False: "background:#fbe3d6;color:#000;border-bottom:2px dashed #a33a00",
+    None: "background:#e8e8e8;color:#000;border-bottom:2px dotted #555",
+}
+
+
+def percent(share: float) -> str:
+    """A probability for people: 45%, 0.3%, under 0.1%."""
+    if share < 0.0005:
+        return "under 0.1%"
+    return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"
+
+
+def walk(page: Page) -> Iterator[tuple[str, str, Hole | None]]:
+    """(space before, token as read, its hole or None): pieces joined to the token before."""
+    holes = {hole.position: hole for hole in page.holes}
+    for place, token in enumerate(page.tokens):
+        if token not in SILENT:
+            joined = token.startswith("##")
+            yield "" if joined else " ", token.removeprefix("##"), holes.get(place)
+
+
+def whole(page: Page, hole: Hole, token: str) -> str:
+    """A guessed token as one reads it: a piece together with the visible pieces before it."""
+    if not token.startswith("##"):
+        return token
+    hidden = {other.position for other in page.holes}
+    start = hole.position - 1
+    while start > 0 and page.tokens[start].startswith("##") and start not in hidden:
+        start -= 1
+    before = page.tokens[start : hole.position]
+    if start < 0 or start in hidden or page.tokens[start] in SILENT:
+        return token
+    return "".join(piece.removeprefix("##") for piece in (*before, token)) + f" ({token})"
+
+
+def page_text(page: Page) -> str:
+    """Plain text: `/guess/` with a check mark, or a cross and the true word."""
+    parts = []
+    for space, token, hole in walk(page):
+        if hole is None:
+            parts.append(space + token)
+            continue
+        mark = {True: "✓", False: f"✗({hole.truth})", None: ""}[hole.right]
+        parts.append(f" /{hole.guesses[0].token}/{mark}")
+    return "".join(parts).strip()
+
+
+def guesses_text(page: Page) -> str:
+    """One line a hole: the guesses with their shares, then how the true word fares."""
+    lines = []
+    for number, hole in enumerate(page.holes, 1):
+        told = ", ".join(f"{whole(page, hole, g.token)} {percent(g.probability)}"
+                         for g in hole.guesses)
+        truth = "" if hole.truth is None else (
+            f"; {hole.verdict()}: true word {whole(page, hole, hole.truth)}, "
+            f"rank {hole.rank:,}, {percent(hole.probability)}")
+        lines.append(f"[{number}] {told}{truth}")
+    return "\n".join(lines)
+
+
+def summary(page: Page) -> str:
+    """The count in words: `13 of 15 right (87%).`"""
+    if not page.holes:
+        return "Nothing is hidden."
+    if not page.known():
+        return f"{len(page.holes)} hidden, the true words are unknown."
+    return f"{page.right()} of {page.known()} right ({page.right() / page.known():.0%})."
+
+
+def passage_html(page: Page) -> str:
+    """The text with numbered `[MASK]`s in bold."""
+    parts, number = [], 0
+    for space, token, hole in walk(page):
+        if hole is None:
+            parts.append(space + html.escape(token))
+        else:
+            number += 1
+            parts.append(f"{space}<b style='{STYLES[hole.right]}'>[MASK]</b><sup>{number}</sup>")
+    return f"<p style='line-height:1.9;max-width:46em'>{''.join(parts).strip()}</p>"
+
+
+def inline_html(page: Page) -> str:
+    """The text with the first guess in each hole: `/guess/✓`, or `/guess/✗` and the truth."""
+    parts = []
+    for space, token, hole in walk(page):
+        shown = html.escape(token)
+        if hole is not None:
+            mark = {True: "✓", False: "✗", None: ""}[hole.right]
+            truth = f"<s style='opacity:.85'>{shown}</s>" if hole.right is False else ""
+            guess = html.escape(hole.guesses[0].token)
+            shown = f"<mark style='{STYLES[hole.right]}'>/{guess}/{mark}</mark>{truth}"
+            space = " "
+        parts.append(space + shown)
+    return (f"<p style='line-height:1.9;max-width:46em'>{''.join(parts).strip()}</p>"
+            f"<p><b>{summary(page)}</b> ✓ right; ✗ wrong, the true word struck through "
+            "behind it.</p>")
+
+
+def rows(page: Page) -> list[list[str]]:
+    """The guesses in words, one row a hole: number, verdict, truth, its rank and share, guesses."""
+    told = []
+    for number, hole in enumerate(page.holes, 1):
+        known = ["", "unknown", "", ""] if hole.truth is None else [
+            hole.verdict(), whole(page, hole, hole.truth), f"{hole.rank:,}",
+            percent(hole.probability)]
+        guesses = [f"{whole(page, hole, g.token)} {percent(g.probability)}" for g in hole.guesses]
+        told.append([str(number), *known, *guesses])
+    return told
+
+
+def headings(page: Page) -> list[str]:
+    """What stands over the columns of `rows`."""
+    most = max((len(hole.guesses) for hole in page.holes), default=0)
+    return ["hole", "right?", "true word", "its rank", "its share",
+            *(f"guess {n}" for n in range(1, most + 1))]
+
+
+def table_html(page: Page) -> str:
+    """The guesses as a table: one row a hole, first guesses first, percentages in figures."""
+    body = "".join(_row("td", row) for row in rows(page))
+    return f"<table>{_row('th', headings(page))}{body}</table>"
+
+
+def _row(kind: str, cells: Sequence[str]) -> str:
+    return "<tr>" + "".join(f"<{kind}>{html.escape(cell)}</{kind}>" for cell in cells) + "</tr>"
+
+
+def page_html(page: Page, title: str = "") -> str:
+    """The passage, the count, and the table of guesses."""
+    head = f"<p><b>{html.escape(title)}</b></p>" if title else ""
+    table = table_html(page) if page.holes else ""
+    return f"{head}{passage_html(page)}<p>{summary(page)}</p>{table}"
+
+
+def document_html(page: Page, title: str) -> str:
+    """A stand-alone HTML file: no request goes out, light and dark, readable when printed."""
+    style = ("body{font:16px/1.5 system-ui,sans-serif;margin:2em auto;max-width:52em;"
+             "padding:0 1em;color-scheme:light dark}"
+             "table{border-collapse:collapse}td,th{border:1px solid;padding:.2em .5em;"
+             "text-align:left}")
+    return (f"<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+            "<meta name='viewport' content='width=device-width'>"
+            f"<title>{html.escape(title)}</title><style>{style}</style></head>"
+            f"<body><h1>{html.escape(title)}</h1>{page_html(page)}</body></html>\n")
+
+
+def page_png(page: Page) -> bytes:
+    """The passage and the guesses as a picture, black on white, 900 pixels wide."""
+    lines = [*textwrap.wrap(page_text(page), 78), "", summary(page), ""]
+    for told in guesses_text(page).splitlines():
+        lines += textwrap.wrap(told, 78, subsequent_indent="    ")
+    figure = Figure(figsize=(9, 0.6 + 0.22 * len(lines)), facecolor="white")
+    figure.text(0.03, 1 - 0.3 / figure.get_figheight(), "\n".join(lines), va="top", size=11,
+                family="monospace", linespacing=1.3, parse_math=False)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():  # of letters that the font lacks: they become boxes
+        warnings.simplefilter("ignore", UserWarning)
+        figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,145 @@
+"""The highlighter without a browser: every command, and what the reader is told."""
+
+import base64
+
+import pytest
+import torch
+
+from bertlib.bert import BertConfig, BertForMaskedLM
+from bertlib.predict import attention_maps, word_shares
+from bertlib.widget import Highlighter
+
+
+def build(tokenizer, seed=0):
+    torch.manual_seed(seed)
+    return BertForMaskedLM(BertConfig.preset("tiny", vocab_size=len(tokenizer))).eval()
+
+
+@pytest.fixture(scope="module")
+def models(tokenizer):
+    return {"old": build(tokenizer), "new": build(tokenizer, 1)}
+
+
+@pytest.fixture
+def page(models, tokenizer, dataset):
+    return Highlighter(models, tokenizer, "the king went to the sea .", puzzles=dataset)
+
+
+def test_a_click_hides_a_word_and_a_second_one_shows_it(page):
+    assert page.state["tokens"] == ["[CLS]", "the", "king", "went", "to", "the", "sea", ".",
+                                    "[SEP]"]
+    page.receive({"do": "toggle", "index": 2})
+    page.receive({"do": "toggle", "index": 6})
+    assert page.state["masked"] == [2, 6]
+    first, second = page.state["columns"][0]["rows"]
+    assert first[2] == "king" and second[2] == "sea" and len(first) == 10
+    assert page.hidden_ids()[0, 2] == page.tokenizer.special.mask
+    page.receive({"do": "toggle", "index": 2})
+    assert page.state["masked"] == [6]
+
+
+def test_special_tokens_and_foreign_commands_change_nothing(page):
+    before = page.state
+    for command in ({"do": "toggle", "index": 0}, {"do": "toggle", "index": 99},
+                    {"do": "toggle", "index": "2"}, {"do": "toggle"}, {"do": "format_disk"},
+                    {}, "toggle", {"do": "attend", "layer": 99, "head": 0},
+                    {"do": "compare", "name": "nobody"}):
+        page.receive(command)
+        assert page.state == before, command
+
+
+def test_fifteen_percent_are_hidden_and_shown_again(page):
+    page.receive({"do": "read", "text": "the king went to the sea . " * 3})
+    page.receive({"do": "mask"})
+    assert len(page.state["masked"]) == 3  # 15% of 21
+    page.receive({"do": "clear"})
+    assert page.state["masked"] == [] and page.state["columns"][0]["rows"] == []
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("", "no word"), ("   ", "no word"), ("king " * 60, "62 tokens, the model reads 32"),
+    ("the \U0001f40e went", "read as [UNK]: \U0001f40e"),
+])
+def test_odd_text_gets_a_plain_message(page, text, words):
+    page.receive({"do": "read", "text": text})
+    assert words in page.state["message"]
+    assert len(page.state["tokens"]) <= 32
+    page.receive({"do": "toggle", "index": 1})
+    assert page.state["masked"] == [1]
+
+
+def test_pasted_markup_stays_text(page):
+    page.receive({"do": "read", "text": "<img src=x onerror=alert(1)> & [MASK]"})
+    page.receive({"do": "mask"})
+    bundle = page._repr_mimebundle_()[0]["text/html"]
+    assert "<img" not in bundle and "&lt;" in bundle
+
+
+def test_a_typed_mask_has_no_truth_and_stays_hidden(page):
+    page.receive({"do": "read", "text": "the [MASK] went ."})
+    assert page.state["masked"] == [2]
+    assert page.state["columns"][0]["rows"][0][2] == "unknown"
+    page.receive({"do": "toggle", "index": 2})
+    assert page.state["masked"] == [2] and "no word behind" in page.state["message"]
+    page.receive({"do": "clear"})
+    assert page.state["masked"] == [2]
+
+
+def test_each_word_is_scored(page):
+    page.receive({"do": "toggle", "index": 2})
+    page.receive({"do": "score"})
+    assert page.state["masked"] == [] and len(page.state["scores"]) == 9
+    mean = word_shares(page.model(), page.tokenizer, torch.tensor(page.ids))[1:-1].log().mean()
+    assert f"mean log-probability {mean:.2f} nats" in page.state["message"]
+    page.receive({"do": "toggle", "index": 2})
+    assert page.state["scores"] == []
+
+
+def test_a_puzzle_hides_the_frozen_positions_and_counts(page, dataset):
+    page.receive({"do": "puzzle"})
+    number = page.state["puzzle"]
+    frozen = [p for p in dataset.positions[number].tolist() if p < 32]
+    assert page.state["masked"] == frozen
+    right = sum(row[1] == "✓ right" for row in page.state["columns"][0]["rows"])
+    assert page.state["columns"][0]["summary"].startswith(f"{right} of {len(frozen)} right")
+    page.receive({"do": "read", "text": "the sea"})
+    assert page.state["puzzle"] == -1
+
+
+def test_two_models_answer_side_by_side(page, models):
+    page.receive({"do": "toggle", "index": 2})
+    page.receive({"do": "compare", "name": "new"})
+    old, new = page.state["columns"]
+    assert (old["name"], new["name"]) == ("old", "new") and old["rows"] != new["rows"]
+    page.receive({"do": "compare", "name": ""})
+    assert len(page.state["columns"]) == 1
+
+
+def test_the_chosen_head_reads_from_the_chosen_token(page, models):
+    page.receive({"do": "attend", "layer": 1, "head": 2, "index": 3})
+    wanted = attention_maps(models["old"], torch.tensor([page.ids]))[1, 0, 2, 3]
+    assert torch.allclose(torch.tensor(page.state["reads"]), wanted, atol=1e-6)
+    page.receive({"do": "attend", "layer": -1, "head": 0, "index": 3})
+    assert page.state["reads"] == [] and page.state["head"] == []
+
+
+def test_the_page_is_saved_whole_and_alone(page, tmp_path, monkeypatch):
+    page.receive({"do": "toggle", "index": 2})
+    sent = []
+    monkeypatch.setattr(page, "send", lambda content, buffers=None: sent.append(content))
+    for kind, start in (("png", b"\x89PNG"), ("html", b"<!doctype html>")):
+        page.receive({"do": "export", "format": kind})
+        page.save(tmp_path / f"page.{kind}")
+        content = (tmp_path / f"page.{kind}").read_bytes()
+        assert content.startswith(start)
+        assert base64.b64decode(sent[-1]["data"]) == content
+        assert sent[-1]["name"] == f"hidden-words.{kind}"
+
+
+def test_without_a_kernel_the_notebook_still_tells_all(page):
+    page.receive({"do": "toggle", "index": 2})
+    bundle = page._repr_mimebundle_()[0]
+    assert "<b style=" in bundle["text/html"] and "<table>" in bundle["text/html"]
+    assert "the /" in bundle["text/plain"] and "rank" in bundle["text/plain"]
+    assert bundle["text/html"] == page._repr_mimebundle_()[0]["text/html"]
+    assert "application/vnd.jupyter.widget-view+json" in bundle
