@@ -6,10 +6,13 @@ Read the modules in the order of the notebooks; each imports only those before i
     tokens, masking, corpus, dataset_file, data             text -> ids -> file -> batch
     prepare_mlm_dataset                                     makes the files
     attention, blocks, bert, counts                         the model, and its start from counts
+    baselines                                               what it must beat
     settings, device, optim, checkpoint, runlog             what learning needs
     ranks, scoring, trainer                                 learning, alone or with others
     plots, workspace, pretrain, predict                     the whole job; what was learned
+    highlight, widget                                       guesses as a page, and to play with
     hub                                                     models that travel, BERT's own too
+    analysis                                                what it knows, counted in parts
     shapes, checks                                          a ledger of shapes; exercises
     ablate, bench_data, bench_train, bench                  what helps, and how fast it all is
 

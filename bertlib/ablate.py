@@ -87,7 +87,7 @@ def measure(row: Row, minutes: float, seed: int, chunks: int, base: Path, label:
         score = trainer.run()
         if trainer.stopped:
             raise KeyboardInterrupt
-        report = describe(trainer, score, label, row.preset)
+        report = describe(trainer, score, label, row.preset, neighbours=False)
         curve = read_metrics(Path(folder), "val")
     points = [[r["seconds"], round(r["loss"], 4), round(r["accuracy"], 4)] for r in curve]
     return {**asdict(row), "budget_minutes": minutes, **report, "curve": points}

@@ -6,7 +6,6 @@ are a factorised matrix of pointwise mutual information); Levy, Goldberg & Dagan
 (weights by distance, context counts to the power 0.75, columns times sqrt(singular value)).
 """
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -122,19 +121,3 @@ def start_from_counts(model: BertForMaskedLM, slices: Callable[[], Parts], speci
     vectors = factorise(matrix, width, how.std)  # [V, width] or fewer columns
     seen, width = counts > 0, vectors.shape[1]
     table[seen, :width] = vectors[seen]
-
-
-def baselines(parts: Parts, labels: Tensor, vocab_size: int, special_ids: list[int]) -> dict:
-    """What a model must beat, on the masked words `labels` [K] of the validation split.
-
-    uniform: loss of knowing nothing, ln V. unigram: loss of the training frequencies.
-    most_frequent: accuracy of always answering the most frequent word.
-    """
-    counts = word_counts(parts, vocab_size)
-    counts[special_ids] = 0
-    return {
-        "uniform_loss": math.log(vocab_size),
-        "unigram_loss": float(-unigram_bias(counts)[labels].mean()),
-        "most_frequent_id": int(counts.argmax()),
-        "most_frequent_accuracy": float((labels == counts.argmax()).float().mean()),
-    }

@@ -25,16 +25,21 @@ def show(figure: Figure, alt: str) -> None:
     display(Image(buffer.getvalue(), format="png", alt=alt))
 
 
+LOSSES = {"uniform_loss": "knows nothing: ln V",
+          "unigram_loss": "knows frequencies: unigram entropy",
+          "left_loss": "knows the left neighbour", "both_loss": "knows both neighbours"}
+ACCURACIES = {"most_frequent_accuracy": "most frequent word", "left_accuracy": "left neighbour",
+              "both_accuracy": "both neighbours"}
+
+
 def draw_loss(axes: Axes, records: list[dict[str, Any]], report: dict[str, Any]) -> None:
-    """Validation loss against tokens, with ln V and the unigram entropy as lines."""
+    """Validation loss against tokens, with the loss of each baseline in the report as a line."""
     axes.plot([r["tokens"] / 1e6 for r in records], [r["loss"] for r in records], "o-",
               color=OURS, ms=3, label="this run")
-    for name, words in (("uniform_loss", "knows nothing: ln V"),
-                        ("unigram_loss", "knows frequencies: unigram entropy")):
-        axes.axhline(report[name], color=GREY, ls=":")
-        axes.annotate(f"{words} = {report[name]:.2f}", (0.98, report[name] - 0.06), color=GREY,
-                      xycoords=("axes fraction", "data"), ha="right", va="top", fontsize=8)
+    levels = {f"{words} = {report[name]:.2f}": report[name]
+              for name, words in LOSSES.items() if name in report}
     axes.set(xlabel="million tokens seen", ylabel="validation loss (nats)")
+    _draw_levels(axes, levels)
 
 
 def draw_accuracy(axes: Axes, records: list[dict[str, Any]], report: dict[str, Any]) -> None:
@@ -45,10 +50,25 @@ def draw_accuracy(axes: Axes, records: list[dict[str, Any]], report: dict[str, A
     axes.semilogx([step * PUBLISHED_TOKENS for step, _ in PUBLISHED],
                   [100 * share for _, share in PUBLISHED], "s--", color=THEIRS, ms=4,
                   label="published run (WikiText-103, own vocabulary)")
-    constant = 100 * report["most_frequent_accuracy"]
-    axes.axhline(constant, color=GREY, ls=":", label=f"most frequent word: {constant:.1f}%")
-    axes.set(xlabel="tokens seen", ylabel="validation accuracy (%)", ylim=(0, 65))
+    levels = {f"{words}: {report[name]:.1%}": 100 * report[name]
+              for name, words in ACCURACIES.items() if name in report}
+    axes.set(xlabel="tokens seen", ylabel="validation accuracy (%)",
+             ylim=(0, max(65, 5 + max(levels.values()))))
+    _draw_levels(axes, levels)
     axes.legend(fontsize=8, loc="upper left")
+
+
+def _draw_levels(axes: Axes, levels: dict[str, float]) -> None:
+    """Dotted lines with their words at the right, each below its line and below those above it."""
+    for level in levels.values():
+        axes.axhline(level, color=GREY, ls=":")
+    low, high = axes.get_ylim()
+    unit, top = (high - low) / 100, high
+    for words, level in sorted(levels.items(), key=lambda item: -item[1]):
+        top = min(level - unit, top)
+        axes.annotate(words, (0.98, top), color=GREY, xycoords=("axes fraction", "data"),
+                      ha="right", va="top", fontsize=8)
+        top -= 6 * unit  # the height of these letters
 
 
 MARKS = "os^Dv"  # curves differ by mark or stroke, too: colour is never alone
@@ -62,11 +82,12 @@ Curve = tuple[Sequence[float], Sequence[float]]
 def plot_curves(curves: dict[str, Curve], xlabel: str, ylabel: str,
                 lines: dict[str, float] | None = None, logx: bool = False, logy: bool = False,
                 ylim: tuple[float, float] | None = None, unit: str = "", marked: bool = True,
-                legend: str = "best", size: tuple[float, float] = (7, 3.8)) -> Figure:
+                legend: str = "best", side: str = "left",
+                size: tuple[float, float] = (7, 3.8)) -> Figure:
     """Curves by name, each (x, y), told apart by colour and by mark or stroke.
 
-    lines: what is compared with, as dotted levels with their names and values (in `unit`);
-    marked=False draws strokes without marks, for curves of very many points.
+    lines: what is compared with, as dotted levels with their names and values (in `unit`) at the
+    left or right `side`; marked=False draws strokes without marks, for curves of very many points.
     """
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
@@ -75,8 +96,9 @@ def plot_curves(curves: dict[str, Curve], xlabel: str, ylabel: str,
                   marker=MARKS[number % len(MARKS)] if marked else "", ms=4, label=name)
     for number, (name, level) in enumerate((lines or {}).items()):
         axes.axhline(level, color=GREY, ls=":", lw=1)
-        axes.annotate(f"{name}: {level:.3g}{unit}", (0.01, level), color=GREY, fontsize=8,
-                      va=("bottom", "top")[number % 2], xycoords=("axes fraction", "data"))
+        axes.annotate(f"{name}: {level:.3g}{unit}", ({"left": 0.01, "right": 0.99}[side], level),
+                      color=GREY, fontsize=8, va=("bottom", "top")[number % 2], ha=side,
+                      xycoords=("axes fraction", "data"))
     axes.set(xlabel=xlabel, ylabel=ylabel, xscale="log" if logx else "linear",
              yscale="log" if logy else "linear")
     if ylim:
@@ -96,7 +118,7 @@ def plot_minutes(runs: dict[str, list[dict[str, Any]]], lines: dict[str, float])
               for name, records in seen.items()}
     return plot_curves(curves, "minutes of training", "validation accuracy (%)",
                        {name: 100 * share for name, share in lines.items()}, logx=True,
-                       unit="%", ylim=(0, 55), legend="upper left", size=(7, 4))
+                       unit="%", ylim=(0, 55), legend="upper left", side="right", size=(7, 4))
 
 
 def plot_heatmaps(tables: dict[str, Tensor], rows: Sequence[str] = (), columns: Sequence[str] = (),
@@ -185,13 +207,19 @@ def plot_roofline(peak: float, bandwidth: float, points: dict[str, tuple[float, 
 
 
 def plot_scaling(minutes: list[float], losses: list[float], reach: list[float],
-                 low: list[float], middle: list[float], high: list[float]) -> Figure:
-    """Losses at the end of runs of several lengths, and a fitted line with its band."""
+                 low: list[float], middle: list[float], high: list[float],
+                 later: tuple[float, float] | None = None) -> Figure:
+    """Losses at the end of runs of several lengths, and a fitted line with its band.
+
+    later: (minutes, loss) of a run that the fit did not know.
+    """
     figure = Figure(figsize=(7, 3.8), layout="constrained")
     axes = figure.subplots()
     axes.fill_between(reach, low, high, color=OURS, alpha=0.2, lw=0, label="9 of 10 resampled fits")
     axes.semilogx(reach, middle, "--", color=OURS, label="fit")
     axes.semilogx(minutes, losses, "o", color=THEIRS, ms=6, label="measured")
+    if later is not None:
+        axes.semilogx(*later, "D", color="black", ms=7, mfc="none", label="measured later")
     axes.set(xlabel="minutes of training on two cores", ylabel="validation loss (nats)")
     axes.legend(fontsize=8)
     return figure

@@ -19,9 +19,10 @@ from typing import Any
 
 import torch
 
+from bertlib.baselines import baselines
 from bertlib.bert import BertForMaskedLM
 from bertlib.checkpoint import Checkpoints, load_weights
-from bertlib.counts import baselines, start_from_counts
+from bertlib.counts import start_from_counts
 from bertlib.data import Batches, Dataset, find_files, load_dataset
 from bertlib.device import machine_name
 from bertlib.files import PROJECT, InputError, nearest, write_json
@@ -134,8 +135,9 @@ def go_on(trainer: Trainer) -> None:
     trainer.restore(state)
 
 
-def describe(trainer: Trainer, score, label: str, preset: str) -> dict[str, Any]:
-    """The result of a run with its conditions, as plain values."""
+def describe(trainer: Trainer, score, label: str, preset: str,
+             neighbours: bool = True) -> dict[str, Any]:
+    """The result of a run with its conditions and its baselines, as plain values."""
     header = trainer.val.header
     special = list(header.special_ids.values())
     scored = trainer.val.frozen(slice(trainer.settings.final_chunks or None), trainer.masker)
@@ -149,7 +151,7 @@ def describe(trainer: Trainer, score, label: str, preset: str) -> dict[str, Any]
         "precision": str(trainer.dtype), "threads": torch.get_num_threads(),
         "ranks": trainer.ranks.world,
         "machine": machine_name(trainer.device), "torch": str(torch.__version__),
-        **baselines(train.slices(), scored.labels, header.vocab_size, special),
+        **baselines(train.slices(), scored, header.vocab_size, special, neighbours),
     }
 
 

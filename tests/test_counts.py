@@ -8,7 +8,6 @@ import torch
 from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.counts import (
     CountStart,
-    baselines,
     company,
     entropy,
     factorise,
@@ -65,13 +64,3 @@ def test_a_fresh_model_started_from_counts_predicts_frequencies():
     bound = entropy(word_counts([ids], 9))
     assert before > 2.0
     assert after.item() == pytest.approx(bound, abs=0.05)
-
-
-def test_baselines_are_those_of_the_labels():
-    labels = torch.tensor([5, 5, 6, 7])
-    found = baselines([IDS], labels, 8, [0, 1, 2, 3, 4])
-    assert found["uniform_loss"] == pytest.approx(math.log(8))
-    assert found["most_frequent_id"] == 5
-    assert found["most_frequent_accuracy"] == 0.5
-    bias = unigram_bias(word_counts([IDS], 8))
-    assert found["unigram_loss"] == pytest.approx(-bias[labels].mean().item())
