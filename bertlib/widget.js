@@ -153,7 +153,8 @@ function render({ model, el }) {
     parts.replaceChildren(controls(state, send), box,
       make("div", { class: "bl-columns" }, ...state.columns.map((column) => table(column, several))));
     const place = state.puzzle >= 0 ? `Puzzle ${state.puzzle}. ` : "";
-    status.textContent = place + [state.message, ...state.columns.map((column) => column.summary)].filter(Boolean).join(" ");
+    status.replaceChildren(make("span", { text: place + state.message + " " }),  // the count is seen above: for ears only
+      make("span", { class: "bl-unseen", text: state.columns.map((column) => column.summary).join(" ") }));
     if (drawn !== null && drawn === state.text && typed !== drawn) parts.querySelector(".bl-text").value = typed;
     if (key) parts.querySelector(key)?.focus({ preventScroll: true });
     arcs(box, state);

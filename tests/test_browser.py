@@ -1,0 +1,248 @@
+"""Notebook 08 as a learner meets it: JupyterLab on this machine, driven in a real Chromium.
+
+Without Chromium these tests are skipped, or fail where BERTLIB_BROWSER=required (as in .ci/run).
+BERTLIB_SCREENSHOTS names a folder that gets pictures of the page.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect, sync_playwright
+
+from bertlib.files import PROJECT
+from bertlib.hub import load_shipped
+from bertlib.widget import Highlighter
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which(
+    "google-chrome")
+HINT = ("there is no Chromium for the browser tests; on Debian or Ubuntu: "
+        "apt-get install chromium fonts-dejavu-core")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic",
+         "--no-first-run", "--disable-background-networking", "--disable-component-update",
+         "--disable-sync"]
+FOLDERS = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR",
+           "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
+OURS = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
+SLOW = 180_000  # milliseconds that a busy machine may take
+if not CHROMIUM and os.environ.get("BERTLIB_BROWSER") != "required":
+    pytestmark = pytest.mark.skip(HINT)
+
+
+def answers(url: str) -> bool:
+    try:
+        return urllib.request.urlopen(url, timeout=2).status == 200
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """JupyterLab on a free port with a home of its own: (folder, function name -> address)."""
+    folder, home = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("home")
+    shutil.copy(PROJECT / "notebooks" / "08_predictions.ipynb", folder)
+    environment = os.environ | {name: str(home / name) for name in FOLDERS} | {"HOME": str(home)}
+    news = home / "JUPYTERLAB_SETTINGS_DIR" / "@jupyterlab" / "apputils-extension"
+    news.mkdir(parents=True)
+    (news / "notification.jupyterlab-settings").write_text(
+        json.dumps({"fetchNews": "false", "checkForUpdates": False}))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    token, log = secrets.token_hex(16), (home / "lab.log").open("w")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root",
+         "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
+         f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}",
+         "--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly"],
+        env=environment, stdout=log, stderr=subprocess.STDOUT)
+    status, end = f"http://127.0.0.1:{port}/api/status?token={token}", time.monotonic() + 120
+    while not answers(status):
+        assert server.poll() is None and time.monotonic() < end, (home / "lab.log").read_text()
+    yield folder, lambda name: f"http://127.0.0.1:{port}/lab/tree/{name}?token={token}&reset"
+    server.send_signal(signal.SIGTERM)
+    try:
+        server.wait(30)
+    except subprocess.TimeoutExpired:
+        server.kill()
+    log.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    assert CHROMIUM, HINT
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+def new_page(browser):
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(SLOW)
+    page.errors, page.outside = [], []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("console", lambda said: said.type == "error" and page.errors.append(said.text))
+    page.on("request", lambda request: request.url.startswith(OURS)
+            or page.outside.append(request.url))
+    return page
+
+
+@pytest.fixture(scope="module")
+def page(lab, browser):
+    """Notebook 08 opened and run to its end."""
+    page = new_page(browser)
+    page.goto(lab[1]("08_predictions.ipynb"))
+    page.wait_for_selector(".jp-Notebook")
+    page.get_by_text("| Idle").wait_for()  # before that, running is silently ignored
+    command(page, "notebook:run-all-cells")
+    page.locator(".bl-root").first.wait_for()
+    page.get_by_text("| Idle").wait_for()
+    yield page
+    page.close()
+
+
+def command(page, name: str, **options) -> None:
+    """Do what a menu entry of JupyterLab does, and wait until it is done."""
+    page.evaluate("([name, options]) => window.jupyterapp.commands.execute(name, options)",
+                  [name, options])
+
+
+@pytest.fixture
+def widget(page):
+    """The first highlighter of the notebook, reading a text that the test knows."""
+    root = page.locator(".bl-root").first
+    root.scroll_into_view_if_needed()
+    read(root, "the king went to the sea .")
+    return root
+
+
+def read(root, text: str) -> None:
+    root.locator(".bl-text").fill(text)
+    root.get_by_role("button", name="Read", exact=True).click()
+
+
+def word(root, index: int):
+    return root.locator(f"[data-index='{index}']")
+
+
+def shot(page, name: str) -> None:
+    if folder := os.environ.get("BERTLIB_SCREENSHOTS"):
+        page.screenshot(path=str(Path(folder) / f"{name}.png"))
+
+
+def test_a_click_hides_a_word_and_the_model_guesses(page, widget):
+    word(widget, 2).click()
+    expect(word(widget, 2)).to_have_attribute("aria-pressed", "true")
+    expect(word(widget, 2)).to_contain_text("[MASK]")
+    word(widget, 6).click()
+    expect(widget.locator("tbody tr")).to_have_count(2)
+    model, tokenizer = load_shipped()
+    same = Highlighter(model, tokenizer, "the king went to the sea .")
+    for index in (2, 6):
+        same.receive({"do": "toggle", "index": index})
+    for place, row in enumerate(same.state["columns"][0]["rows"]):
+        cells = widget.locator("tbody tr").nth(place).locator("th, td")
+        assert [text.strip() for text in cells.all_inner_texts()] == row
+    expect(widget.locator("[role=status]")).to_contain_text(" of 2 right")
+    shot(page, "click")
+
+
+def test_the_keyboard_alone_does_everything(page, widget):
+    widget.locator(".bl-text").focus()
+    pressed = 0
+    while "bl-token" not in page.evaluate("document.activeElement.className") and pressed < 20:
+        page.keyboard.press("Tab")
+        pressed += 1
+    page.keyboard.press("Home")
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("Space")
+    expect(word(widget, 3)).to_have_attribute("aria-pressed", "true")
+    expect(word(widget, 3)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(word(widget, 3)).to_have_attribute("aria-pressed", "false")
+    widget.get_by_role("button", name="Mask 15% for me").focus()
+    page.keyboard.press("Enter")
+    expect(widget.locator("[aria-pressed=true]")).to_have_count(1)
+    widget.get_by_role("button", name="Score every word").focus()
+    page.keyboard.press("Enter")
+    expect(widget.locator("[role=status]")).to_contain_text("mean log-probability")
+    expect(widget.get_by_role("button", name="Score every word")).to_be_focused()
+
+
+def test_pasted_markup_stays_text(page, widget):
+    read(widget, "<img src=x onerror=\"window.hacked=1\"> the sea & <b>")
+    expect(widget.locator(".bl-token", has_text="&")).to_be_visible()
+    assert widget.locator(".bl-token").nth(1).inner_text().startswith("<")
+    assert widget.locator("img").count() == 0 and page.evaluate("window.hacked") is None
+    read(widget, "")
+    expect(widget.locator("[role=status]")).to_contain_text("There is no word in the text")
+
+
+def test_puzzle_comparison_and_attention(page, widget):
+    widget.get_by_role("button", name="New puzzle").click()
+    expect(widget.locator("[role=status]")).to_contain_text("Puzzle")
+    widget.get_by_label("Compare with").select_option(index=1)
+    expect(widget.locator("table")).to_have_count(2)
+    shot(page, "puzzle")
+    widget.get_by_label("Compare with").select_option("")
+    read(widget, "the king went to the sea .")
+    widget.get_by_label("Attention: layer").select_option("0")
+    expect(widget.locator(".bl-tokens path").first).to_be_attached()
+    word(widget, 4).focus()
+    expect(word(widget, 4)).to_have_class("bl-token bl-selected")
+    shot(page, "attention")
+    widget.get_by_label("Attention: layer").select_option("")
+    expect(widget.locator(".bl-tokens path")).to_have_count(0)
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_no_serious_fault_for_people_with_other_senses(page, widget, theme):
+    command(page, "apputils:change-theme", theme=theme)
+    word(widget, 2).click()
+    expect(widget.locator("tbody tr")).to_have_count(1)
+    found = Axe().run(page, context=".bl-root").response["violations"]
+    bad = [fault for fault in found if fault["impact"] in ("serious", "critical")]
+    assert not bad, [(fault["id"], fault["nodes"][0]["html"]) for fault in bad]
+    shot(page, theme.split()[1].lower())
+
+
+def test_the_page_is_saved_as_files(page, widget, tmp_path):
+    word(widget, 2).click()
+    for label, start in (("HTML", b"<!doctype html>"), ("PNG", b"\x89PNG")):
+        with page.expect_download() as download:
+            widget.get_by_role("button", name=f"Save as {label}").click()
+        download.value.save_as(tmp_path / label)
+        assert (tmp_path / label).read_bytes().startswith(start)
+
+
+def test_the_saved_notebook_tells_all_without_a_kernel(lab, page, browser):
+    command(page, "docmanager:save")
+    saved = json.loads((lab[0] / "08_predictions.ipynb").read_text(encoding="utf-8"))
+    assert "widgets" not in saved["metadata"]
+    for cell in saved["cells"]:
+        cell["metadata"].pop("trusted", None)
+    saved["metadata"]["kernelspec"]["name"] = "none_such"
+    (lab[0] / "still.ipynb").write_text(json.dumps(saved), encoding="utf-8")
+    reader = new_page(browser)
+    reader.goto(lab[1]("still.ipynb"))
+    reader.wait_for_selector(".jp-Notebook")
+    table = reader.locator(".jp-OutputArea-output table", has_text="true word").first
+    table.wait_for(state="attached")
+    assert reader.locator(".bl-root").count() == 0 and not reader.outside
+    reader.close()
+
+
+def test_nothing_went_wrong_and_nothing_left_the_machine(page):
+    assert page.errors == [] and page.outside == []
