@@ -1,0 +1,230 @@
+"""Checkers of notebook 04: LayerNorm, GELU, dropout, the pre-norm block, its parameters."""
+
+import itertools
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bertlib.bert import BertConfig
+from bertlib.blocks import Block
+from bertlib.checks import NotYet, checker, expect, require, same
+
+# What may go wrong in a LayerNorm: each part, its right choice first, then mistakes in words.
+NORM_CHOICES = {
+    "axis": {-1: "", 1: "it was normalised over the tokens, not over the features of each one",
+             0: "it was normalised over the batch, not over the features of each token",
+             (1, 2): "all tokens of a sentence share a mean; each token has its own"},
+    "centred": {True: "", False: "the mean was not subtracted"},
+    "correction": {0: "", 1: "the variance is the unbiased one (divided by D - 1); divide by D"},
+    "eps": {"inside": "", "outside": "eps is added outside the root; it belongs inside",
+            "none": "eps was forgotten", "both": "eps was added twice"},
+    "root": {0.5: "", 1.0: "you divide by the variance; divide by its square root"},
+    "gain": {True: "", False: "the gain was forgotten"},
+    "shift": {True: "", False: "the shift was forgotten"},
+}
+
+
+def _norm(x: Tensor, gain: Tensor, shift: Tensor, eps: float, choice: dict) -> Tensor:
+    """LayerNorm with one choice for each part, right or wrong."""
+    variance = x.var(choice["axis"], correction=choice["correction"], keepdim=True)
+    centre = x.mean(choice["axis"], keepdim=True) if choice["centred"] else 0.0
+    inside = eps if choice["eps"] in ("inside", "both") else 0.0
+    outside = eps if choice["eps"] in ("outside", "both") else 0.0
+    out = (x - centre) / ((variance + inside) ** choice["root"] + outside)
+    return out * (gain if choice["gain"] else 1.0) + (shift if choice["shift"] else 0.0)
+
+
+def _norm_mistakes(*given) -> dict[str, Tensor]:
+    """What up to three mistakes at once give: words -> values, single ones first."""
+    rows = []
+    for values in itertools.product(*NORM_CHOICES.values()):
+        choice = dict(zip(NORM_CHOICES, values, strict=True))
+        faults = [NORM_CHOICES[part][value] for part, value in choice.items()]
+        faults = [words for words in faults if words]
+        if 1 <= len(faults) <= 3:
+            rows.append((" and ".join(faults), _norm(*given, choice)))
+    return dict(sorted(rows, key=lambda row: row[0].count(" and ")))
+
+
+@checker
+def check_layer_norm(answer):
+    """answer(x [B, T, D], gain [D], shift [D], eps) -> [B, T, D]."""
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, 4, generator=draw)
+    gain, shift = torch.tensor([0.5, 1.5, -1.0, 2.0]), torch.tensor([0.3, -0.2, 0.1, 0.7])
+    eps = 0.3  # large, so that one sees where it stands
+    right = F.layer_norm(x, (4,), gain, shift, eps)
+    kept = x.clone()
+    got = answer(x, gain, shift, eps)
+    require(same(x, kept), "x itself was changed; compute new tensors")
+    expect(got, right, _norm_mistakes(x, gain, shift, eps) | {"nothing was done to x": x},
+           "over the last axis: subtract the mean, divide by the root of (variance + eps), times "
+           "gain, plus shift")
+
+
+@checker
+def check_gelu(answer):
+    """answer(x [..]) -> x times the share of the normal distribution below x."""
+    x = torch.linspace(-4, 4, 17)
+    below = 0.5 * (1 + torch.erf(x / math.sqrt(2)))
+    density = torch.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+    mistakes = {
+        "that is the tanh approximation; close, but the exact one uses erf":
+            F.gelu(x, approximate="tanh"),
+        "that is the sigmoid approximation; use erf": x * torch.sigmoid(1.702 * x),
+        "that is SiLU, x times a sigmoid; the gate here is the normal distribution": F.silu(x),
+        "that is ReLU": F.relu(x),
+        "nothing was bent: it gives x back": x,
+        "that is the share below x alone; multiply it by x": below,
+        "you multiplied by the density of the normal distribution; take the share below x":
+            x * density,
+        "inside erf, divide x by the square root of 2": 0.5 * x * (1 + torch.erf(x)),
+        "add 1 to erf before halving: a share lies between 0 and 1":
+            0.5 * x * torch.erf(x / math.sqrt(2)),
+        "halve it: 1 + erf runs from 0 to 2": 2 * x * below,
+        "that is x times the share *above* x": x * (1 - below),
+    }
+    got = answer(x.clone())
+    if isinstance(got, Tensor):
+        got = got.to(x.dtype)
+    expect(got, x * below, mistakes, "x * (1 + erf(x / sqrt 2)) / 2", tolerance=1e-5)
+
+
+def _dropout_calls(answer, x: Tensor, p: float) -> list[Tensor]:
+    """Two training calls, an evaluation, one with p = 0; the random state is put back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        calls = [answer(x, p, True), answer(x, p, True), answer(x, p, False), answer(x, 0.0, True)]
+    for got in calls:
+        require(got is not None, "it gives nothing back; end with return")
+        require(isinstance(got, Tensor), f"it gives {type(got).__name__}, not a tensor")
+        require(got.shape == x.shape, f"the shape is {tuple(got.shape)}, not {tuple(x.shape)}")
+    return calls
+
+
+@checker
+def check_dropout(answer):
+    """answer(x, p, training) -> x with a share p set to 0 and the rest scaled, if training."""
+    p, x = 0.2, torch.linspace(1, 2, 40_000).view(200, 200)
+    kept_x = x.clone()
+    one, two, plain, whole = _dropout_calls(answer, x, p)
+    require(same(x, kept_x), "x itself was changed; give a new tensor back")
+    require(bool((plain != 0).all()), "it drops in evaluation, too (training=False)")
+    require(not same(plain, x * (1 - p)), "in evaluation you multiply by 1 - p: the way of 2014; "
+            "here training divides by it, and evaluation leaves x alone")
+    require(same(plain, x), "in evaluation (training=False) x must come back as it is")
+    gone = one == 0
+    share = float(gone.float().mean())
+    require(share > 0, "nothing was dropped in training")
+    require(abs(share - (1 - p)) > 0.05, f"{share:.0%} were dropped: p is the share that goes, "
+            "not the share that stays")
+    lines = bool((gone.all(0) | ~gone.any(0)).all()) or bool((gone.all(1) | ~gone.any(1)).all())
+    require(not lines, "whole rows or columns are dropped together; each number has its own luck")
+    require(abs(share - p) < 0.02, f"a share of {share:.2f} was dropped with p = {p}")
+    require(not torch.equal(gone, two == 0), "each call must draw a new mask; this one repeats")
+    ratio = (one / x)[~gone]
+    for words, value in (("what stays was not scaled; divide it by 1 - p", 1.0),
+                         ("you multiplied by 1 - p; divide by it, so that the mean stays", 1 - p),
+                         ("you divided by p; divide by the share that stays, 1 - p", 1 / p)):
+        require(not same(ratio, torch.full_like(ratio, value)), words)
+    require(same(ratio, torch.full_like(ratio, 1 / (1 - p))), "what stays must be x / (1 - p)")
+    require(float((whole != x).float().mean()) < 1e-3, "with p = 0 everything stays as it is")
+
+
+def _pre_norm_mistakes(x: Tensor, attend, think, norm_1, norm_2) -> dict[str, Tensor]:
+    """What known mistakes in a pre-norm block give."""
+    h = x + attend(norm_1(x))
+    post = norm_1(x + attend(x))
+    first, second = norm_1(x), norm_2(h)
+    normed = first + attend(first)
+    return {
+        "the norm stands after the addition: that is post-norm": norm_2(post + think(post)),
+        "the residual is taken from the normed x, in both halves; add to x itself":
+            norm_2(normed) + think(norm_2(normed)),
+        "the first residual is taken from the normed x; add to x itself":
+            normed + think(norm_2(normed)),
+        "the second residual is taken from the normed x; add to x itself": second + think(second),
+        "the second residual was forgotten: add what the feed-forward gives": think(second),
+        "the first residual was forgotten: add what attention gives":
+            attend(first) + think(norm_2(attend(first))),
+        "both residuals were forgotten": think(norm_2(attend(first))),
+        "the second residual goes back to the old x; what attention added is lost":
+            x + think(second),
+        "the feed-forward reads the old x; it comes after attention": h + think(norm_2(x)),
+        "the norm is put on what the sublayer gives; put it on what the sublayer reads":
+            x + norm_1(attend(x)) + norm_2(think(x + norm_1(attend(x)))),
+        "the second norm was forgotten": h + think(h),
+        "the first norm was forgotten": x + attend(x) + think(norm_2(x + attend(x))),
+        "norm_1 is used twice; the second half has norm_2": h + think(norm_1(h)),
+        "both norms were forgotten": x + attend(x) + think(x + attend(x)),
+        "the two halves are exchanged: attention comes first":
+            x + think(norm_2(x)) + attend(norm_1(x + think(norm_2(x)))),
+        "the second half is missing": h,
+        "one norm too many: the stream itself is not normed inside a block":
+            norm_2(h + think(second)),
+        "nothing was added to x": x,
+    }
+
+
+@checker
+@torch.no_grad()
+def check_pre_norm(answer):
+    """answer(x [B, T, D], attend, think, norm_1, norm_2) -> [B, T, D]."""
+    draw = torch.Generator().manual_seed(1)
+    x, mix = torch.randn(2, 3, 4, generator=draw), torch.rand(3, 3, generator=draw)
+    wide, back = torch.randn(4, 8, generator=draw), torch.randn(8, 4, generator=draw)
+    norm_1, norm_2 = nn.LayerNorm(4), nn.LayerNorm(4)
+    for norm in (norm_1, norm_2):
+        norm.weight.copy_(torch.rand(4, generator=draw) + 0.5)
+        norm.bias.copy_(torch.randn(4, generator=draw))
+    given = (lambda h: mix @ h @ wide[:, :4], lambda h: F.gelu(h @ wide) @ back, norm_1, norm_2)
+    middle = x + given[0](norm_1(x))
+    kept = x.clone()
+    got = answer(x, *given)
+    require(same(x, kept), "x itself was changed: x += adds in place; write x = x + ...")
+    expect(got, middle + given[1](norm_2(middle)), _pre_norm_mistakes(x, *given),
+           "first x = x + attend(norm_1(x)), then the same with think and norm_2")
+
+
+COUNT_MISTAKES = {
+    "12 D^2 is the rule of thumb; biases, norms and d_ff have their say":
+        lambda d, f, b: 12 * d * d,
+    "the matrices are right; biases and norms were forgotten":
+        lambda d, f, b: 4 * d * d + 2 * d * f,
+    "the norms were forgotten":
+        lambda d, f, b: 4 * d * d + 2 * d * f + b * (5 * d + f),
+    "the biases of the linear layers were forgotten":
+        lambda d, f, b: 4 * d * d + 2 * d * f + 2 * d * (1 + b),
+    "a block has two norms": lambda d, f, b: 4 * d * d + 2 * d * f + b * (5 * d + f) + d * (1 + b),
+    "the output projection of attention was forgotten":
+        lambda d, f, b: 3 * d * d + 2 * d * f + b * (4 * d + f) + 2 * d * (1 + b),
+    "d_ff is given; it is not always 4 * d_model":
+        lambda d, f, b: 12 * d * d + b * 9 * d + 2 * d * (1 + b),
+    "bias=False was not heeded": lambda d, f, b: 4 * d * d + 2 * d * f + 9 * d + f,
+    "without biases the norms have no shift either":
+        lambda d, f, b: 4 * d * d + 2 * d * f + b * (5 * d + f) + 4 * d,
+    "without biases the norms still have their gains":
+        lambda d, f, b: 4 * d * d + 2 * d * f + b * (9 * d + f),
+    "the feed-forward layer has two matrices":
+        lambda d, f, b: 4 * d * d + d * f + b * (5 * d + f) + 2 * d * (1 + b),
+    "the narrowing layer has a bias of d_model numbers, the widening one of d_ff":
+        lambda d, f, b: 4 * d * d + 2 * d * f + b * (4 * d + 2 * f) + 2 * d * (1 + b),
+}
+
+
+@checker
+def check_count(answer):
+    """answer(d_model, d_ff, bias) -> how many numbers a block learns."""
+    shapes = [(6, 20, True), (8, 40, False), (10, 40, True)]
+    got, right = [answer(*shape) for shape in shapes], []
+    for d_model, d_ff, bias in shapes:
+        block = Block(BertConfig(d_model=d_model, n_head=2, d_ff=d_ff, bias=bias))
+        right.append(sum(p.numel() for p in block.parameters()))
+    if any(count is None for count in got):
+        raise NotYet("it gives nothing back; end with return")
+    mistakes = {words: [count(d, f, int(b)) for d, f, b in shapes]
+                for words, count in COUNT_MISTAKES.items()}
+    expect(got, right, mistakes, f"for d_model=6, d_ff=20 with biases it gives {got[0]}; "
+           "add up four matrices, two matrices, their biases, two norms", tolerance=1e-6)
