@@ -34,7 +34,8 @@ class SpecialIds:
 def train_vocab(texts: Iterable[str], size: int) -> list[str]:
     """Learn a lower-case WordPiece vocabulary of at most `size` tokens, specials first.
 
-    Source: Devlin et al. 2018, section 3 (WordPiece); the training is `tokenizers`' own.
+    Source: Devlin et al. 2018, section 3 (WordPiece); the training is `tokenizers`' own. It breaks
+    ties by the order of a hash table, so that two runs may differ in rare pieces: keep the file.
     """
     tokenizer = BertWordPieceTokenizer(lowercase=True)
     tokenizer.train_from_iterator(

@@ -1,0 +1,249 @@
+"""Checkers of notebook 06: AdamW, who decays, clipping, resuming."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bertlib.bert import BertConfig, BertForMaskedLM
+from bertlib.checks import Answer, checker, expect, require, same
+
+LR, BETA1, BETA2, EPS, DECAY = 0.1, 0.9, 0.99, 1e-2, 0.5  # a large eps and decay: mistakes show
+STEPS = 3
+
+
+def gradient_of(step: int) -> Tensor:
+    """Gradients [3] of very different size, the same at each call."""
+    return torch.tensor([1.0, -0.02, 30.0]) * (1 + 0.5 * step)
+
+
+def run_adamw(correct: bool = True, eps_inside: bool = False, l2: bool = False,
+              decay: float = DECAY, keep: bool = True, after: bool = False,
+              squared: bool = True) -> list[Tensor]:
+    """The weights after each of three steps, rightly or with one mistake."""
+    weight, m, v = torch.tensor([1.0, 2.0, -3.0]), torch.zeros(3), torch.zeros(3)
+    seen = []
+    for t in range(1, STEPS + 1):
+        gradient = gradient_of(t) + (decay * weight if l2 else 0)
+        if not keep:
+            m, v = torch.zeros(3), torch.zeros(3)
+        m = BETA1 * m + (1 - BETA1) * gradient
+        v = BETA2 * v + (1 - BETA2) * (gradient**2 if squared else gradient.abs())
+        m_hat = m / (1 - BETA1**t) if correct else m
+        v_hat = v / (1 - BETA2**t) if correct else v
+        root = (v_hat + EPS).sqrt() if eps_inside else v_hat.sqrt() + EPS
+        shrink, step = 1 - (0 if l2 else LR * decay), LR * m_hat / root
+        weight = (weight - step) * shrink if after else weight * shrink - step
+        seen.append(weight)
+    return seen
+
+
+@checker
+def check_adamw(answer: Answer) -> None:
+    """`answer(weight, gradient, m, v, t, lr, beta1, beta2, eps, decay)` changes weight, m and v."""
+    weight, m, v = torch.tensor([1.0, 2.0, -3.0]), torch.zeros(3), torch.zeros(3)
+    seen = []
+    for t in range(1, STEPS + 1):
+        gradient = gradient_of(t)
+        answer(weight, gradient, m, v, t, LR, BETA1, BETA2, EPS, DECAY)
+        require(same(gradient, gradient_of(t)), "the gradient itself was changed; m and v keep it")
+        seen.append(weight.clone())
+    start = torch.tensor([1.0, 2.0, -3.0])
+    require(not same(seen[-1], start), "the weight did not move; change it in place, with sub_ or "
+            "-= (weight = weight - ... makes a new tensor)")
+    require(bool(torch.stack(seen).isfinite().all()), "the weight is infinite or not a number: at "
+            "the first step t is 1, and 1 - beta**0 would be 0")
+    plain = [start - LR * gradient_of(1)]
+    require(not same(seen[:1], plain), "that is plain gradient descent; m, v and decay are missing")
+    moved = bool(m.any()) and bool(v.any())
+    right = run_adamw()
+    if moved or not same(seen, run_adamw(keep=False)):
+        expect(seen, right, {
+            "bias correction is missing: m and v start at 0 and must be divided by 1 - beta**t":
+                run_adamw(correct=False),
+            "the decay was added to the gradient: that is Adam with L2, where it is divided by the "
+            "root, too; shrink the weight itself": run_adamw(l2=True),
+            "eps stands inside the root; it is added after it": run_adamw(eps_inside=True),
+            "the weight does not decay": run_adamw(decay=0.0),
+            "the decay is not multiplied by the learning rate": run_adamw(decay=DECAY / LR),
+            "v averages absolute values; it needs the squares of the gradients":
+                run_adamw(squared=False),
+            "the weight was shrunk after the step; shrink the weight from before it":
+                run_adamw(after=True),
+            "there is no memory: each step sees only its own gradient": run_adamw(keep=False),
+        }, _adamw_hint(seen, right))
+    require(moved, "m and v are still 0: update them in place (lerp_, mul_, add_), or the next "
+            "step knows nothing of this one")
+
+
+def _adamw_hint(seen: list[Tensor], right: list[Tensor]) -> str:
+    if not same(seen[0], right[0]):
+        return "the first step is wrong already"
+    return "the first step is right, the next is not: look at how m and v are carried on"
+
+
+SHARED = {"head.decoder.weight": "encoder.embeddings.token.weight"}  # one tensor, two names
+
+
+def decay_names(model: nn.Module) -> tuple[set[str], set[str], set[str]]:
+    """Names of matrices, of embeddings, and of everything that has one dimension."""
+    embeddings = {f"{name}.weight" for name, module in model.named_modules()
+                  if isinstance(module, nn.Embedding)}
+    shapes = {name: p.ndim for name, p in model.named_parameters()}
+    matrices = {name for name, ndim in shapes.items() if ndim >= 2 and name not in embeddings}
+    return matrices, embeddings & set(shapes), {name for name, ndim in shapes.items() if ndim < 2}
+
+
+@checker
+def check_decays(answer: Answer) -> None:
+    """`answer(model)` gives the names of the parameters that decay."""
+    model = BertForMaskedLM(BertConfig.preset("tiny", vocab_size=11, d_model=8, n_head=2))
+    matrices, embeddings, flat = decay_names(model)
+    given = answer(model)
+    require(given is not None, "it gives nothing back; end with return")
+    require(not isinstance(given, str), "give a list of names, not one name")
+    given = [SHARED.get(name, name) if isinstance(name, str) else name for name in given]
+    require(all(isinstance(name, str) for name in given), "give the names, not the tensors; "
+            "model.named_parameters() has both")
+    known = matrices | embeddings | flat
+    require(bool(given), "no parameter decays: the list is empty")
+    strange = sorted(set(given) - known)
+    require(not strange, f"there is no parameter called '{(strange or [''])[0]}'")
+    given = set(given)
+    norms = {name for name in flat if "norm" in name}
+    require(given != known, "everything decays, biases and norms too")
+    require(not (given & norms and given & (flat - norms)), "biases and norms decay; they have one "
+            "dimension and should not")
+    require(not given & norms, "the weights or biases of norms decay: pulled to 0, a norm would "
+            "switch its layer off")
+    require(not given & flat, "biases decay: they shift, they do not amplify")
+    require(not (embeddings and not given & embeddings), "the embeddings do not decay; they are "
+            "matrices like the others")
+    left = sorted((matrices | embeddings) - given)
+    require(not left, f"'{(left or [''])[0]}' is a matrix and should decay")
+
+
+CLIP_CASES = (
+    ([torch.tensor([2.0, 1.0]), torch.tensor([[2.0], [4.0]])], 1.0),
+    ([torch.tensor([0.3, 0.0]), torch.tensor([[0.0], [0.4]])], 1.0),
+    ([torch.tensor([6.0, -8.0]), torch.tensor([[0.5], [0.0]])], 2.0),
+)
+
+
+def clipped(gradients: list[Tensor], limit: float) -> list[Tensor]:
+    """Gradients scaled together so that their common norm is at most `limit`."""
+    norm = float(torch.cat([g.flatten() for g in gradients]).norm())
+    return [g * min(1.0, limit / norm) for g in gradients]
+
+
+def clip_mistakes(gradients: list[Tensor], limit: float) -> dict[str, list[Tensor]]:
+    """What known mistakes give."""
+    flat = torch.cat([g.flatten() for g in gradients])
+    norm = float(flat.norm())
+    always = [g * limit / norm for g in gradients]
+    wrong = {
+        "each tensor was clipped by its own norm, which turns the step to another direction; "
+        "take one norm over all": [g * min(1.0, limit / float(g.norm())) for g in gradients],
+        "each number was clipped by itself, which turns the step to another direction":
+            [g.clamp(-limit, limit) for g in gradients],
+        "the root is missing: this divides by the squared norm":
+            [g * min(1.0, limit / norm**2) for g in gradients],
+        "the norm is the sum of absolute values; take the root of the sum of squares":
+            [g * min(1.0, limit / float(flat.abs().sum())) for g in gradients],
+        "the norms of the tensors were added; square them before, and take the root after":
+            [g * min(1.0, limit / sum(float(g.norm()) for g in gradients)) for g in gradients],
+        "the gradients came back as they were": gradients,
+    }
+    if norm < limit:
+        wrong = {"a small gradient was scaled up to the limit; leave it as it is": always} | wrong
+    return wrong
+
+
+@checker
+def check_clip(answer: Answer) -> None:
+    """`answer(gradients, limit)` gives the list of clipped gradients."""
+    for gradients, limit in CLIP_CASES:
+        own = [g.clone() for g in gradients]
+        got = answer(own, limit)
+        require(got is not None, "it gives nothing back; end with return")
+        got = list(got)
+        require(len(got) == len(gradients), f"{len(got)} tensors came back, not {len(gradients)}")
+        require(all(isinstance(g, Tensor) for g in got), "give a list of tensors")
+        wrong = {words: value for words, value in clip_mistakes(gradients, limit).items()
+                 if not same(value, clipped(gradients, limit))}
+        expect(got, clipped(gradients, limit), wrong, f"with limit {limit} the values are others",
+               tolerance=1e-5)
+
+
+class ToyRun(SimpleNamespace):
+    """A run of a few steps: `model` with dropout, `optimizer`, and `place` in the data."""
+
+
+def toy_run() -> ToyRun:
+    """A run that has not begun."""
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+    return ToyRun(model=model, optimizer=torch.optim.AdamW(model.parameters(), lr=0.05), place=0)
+
+
+def go(run: ToyRun, steps: int) -> list[float]:
+    """Train; the batch is drawn from the place in the data alone."""
+    losses = []
+    for _ in range(steps):
+        x = torch.randn(6, 4, generator=torch.Generator().manual_seed(run.place))  # [B, D]
+        loss = F.mse_loss(run.model(x), x.sum(1, keepdim=True))
+        run.optimizer.zero_grad()
+        loss.backward()
+        run.optimizer.step()
+        run.place += 1
+        losses.append(loss.item())
+    return losses
+
+
+def toy_state(run: ToyRun) -> dict[str, Any]:
+    """All that the run is; no tensor is shared with it."""
+    def copied(value):
+        if isinstance(value, dict):
+            return {key: copied(part) for key, part in value.items()}
+        return value.clone() if isinstance(value, Tensor) else value
+    return copied({"model": run.model.state_dict(), "optimizer": run.optimizer.state_dict(),
+                   "random": torch.get_rng_state(), "place": run.place})
+
+
+LOST = {
+    "model": "the weights are not those of the checkpoint",
+    "optimizer": "the state of the optimiser is missing: AdamW forgot its moments, so the first "
+                 "loss agrees and the next do not",
+    "random": "the random state is not set, or something drew numbers after it was: dropout will "
+              "draw other masks (torch.set_rng_state)",
+    "place": "the place in the data is missing: the run begins again with the first batches",
+}
+
+
+@checker
+def check_resume(answer: Answer) -> None:
+    """`answer(run, state)` puts a saved state into a new run."""
+    kept = torch.get_rng_state()
+    try:
+        whole = toy_run()
+        go(whole, 3)
+        state, wanted = toy_state(whole), toy_state(whole)
+        straight = go(whole, 3)
+        run = toy_run()
+        answer(run, state)
+        found = toy_state(run)
+        for part, words in LOST.items():
+            require(_alike(found[part], wanted[part]), words)
+        require(go(run, 3) == straight, "all parts are there, but the losses differ")
+    finally:
+        torch.set_rng_state(kept)
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_alike(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    return bool(torch.equal(one, other)) if isinstance(one, Tensor) else one == other
