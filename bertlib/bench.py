@@ -5,12 +5,15 @@ python -m bertlib.bench --layers 6 --width 256 --batch 32 --rounds 5 --json spee
 python -m bertlib.bench prepare --megabytes 500 --rounds 3
 python -m bertlib.bench load --tokens 100000000
 python -m bertlib.bench guess --clicks 100
+python -m bertlib.bench notebooks --json costs.json
 """
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict, fields
 from importlib.metadata import version
@@ -31,7 +34,14 @@ from bertlib.bench_train import (
     time_rounds,
 )
 from bertlib.device import machine_name, measured_bandwidth, pick_device
-from bertlib.files import InputError, check_output_folder, nearest, run_command, write_json
+from bertlib.files import (
+    PROJECT,
+    InputError,
+    check_output_folder,
+    nearest,
+    run_command,
+    write_json,
+)
 from bertlib.hub import load_shipped
 from bertlib.widget import Highlighter
 
@@ -145,8 +155,43 @@ def bench_guess(arguments: list[str]) -> None:
           f"{1e3 * slow:.0f} ms")
 
 
+def run_notebook(path: Path) -> tuple[float, float]:
+    """Execute a notebook as its test does: (seconds, MB of its largest process)."""
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute",
+             "--log-level=ERROR", "--output-dir", folder, str(path)], check=True,
+            env=os.environ | {"BERTLIB_PRESET": "smoke", "OMP_NUM_THREADS": "2"})
+    import resource  # not on Windows
+
+    seconds = time.perf_counter() - start
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e6
+
+
+def bench_notebooks(arguments: list[str]) -> None:
+    """Run notebooks, each from a process of its own; print seconds and memory of each."""
+    parse = argparse.ArgumentParser(prog="bench notebooks", description=bench_notebooks.__doc__)
+    parse.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parse.add_argument("--one", type=Path, metavar="NOTEBOOK", help="this one only")
+    options = parse.parse_args(arguments)
+    if options.one:
+        print(*run_notebook(options.one))
+        return
+    costs = {}
+    for path in sorted((PROJECT / "notebooks").glob("*.ipynb")):
+        command = [sys.executable, "-m", "bertlib.bench", "notebooks", "--one", str(path)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        seconds, memory = map(float, done.stdout.split()[-2:])
+        costs[path.stem] = {"seconds": round(seconds), "megabytes": round(memory, -1)}
+        print(f"{path.stem:20} {seconds:4.0f} s {memory:6,.0f} MB")
+    if options.json:
+        write_json(options.json, {"machine": machine_name(torch.device("cpu")), "costs": costs})
+
+
 COMMANDS = {"train": bench_train, "prepare": bench_prepare, "load": bench_load,
-            "guess": bench_guess}
+            "guess": bench_guess, "notebooks": bench_notebooks}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -82,7 +82,7 @@ Curve = tuple[Sequence[float], Sequence[float]]
 def plot_curves(curves: dict[str, Curve], xlabel: str, ylabel: str,
                 lines: dict[str, float] | None = None, logx: bool = False, logy: bool = False,
                 ylim: tuple[float, float] | None = None, unit: str = "", marked: bool = True,
-                legend: str = "best", side: str = "left",
+                legend: str = "best", side: str = "right",
                 size: tuple[float, float] = (7, 3.8)) -> Figure:
     """Curves by name, each (x, y), told apart by colour and by mark or stroke.
 
@@ -118,7 +118,7 @@ def plot_minutes(runs: dict[str, list[dict[str, Any]]], lines: dict[str, float])
               for name, records in seen.items()}
     return plot_curves(curves, "minutes of training", "validation accuracy (%)",
                        {name: 100 * share for name, share in lines.items()}, logx=True,
-                       unit="%", ylim=(0, 55), legend="upper left", side="right", size=(7, 4))
+                       unit="%", ylim=(0, 55), legend="upper left", size=(7, 4))
 
 
 def plot_heatmaps(tables: dict[str, Tensor], rows: Sequence[str] = (), columns: Sequence[str] = (),
@@ -133,13 +133,13 @@ def plot_heatmaps(tables: dict[str, Tensor], rows: Sequence[str] = (), columns: 
     down = -(-len(tables) // across)
     wide = 7 if across > 1 else 4.5
     shape = next(iter(tables.values())).shape
-    tall = down * (wide / across * min(1.4, shape[0] / shape[1]) + 0.5)
+    tall = down * (0.75 * wide / across * min(1.4, shape[0] / shape[1]) + 0.9)
     figure = Figure(figsize=(wide, tall), layout="constrained")
     grid = figure.subplots(down, across, squeeze=False).flatten()
     for axes in grid[len(tables):]:
         axes.set_axis_off()
     for number, (axes, (title, table)) in enumerate(zip(grid, tables.items(), strict=False)):
-        image = axes.imshow(table.float(), cmap="cividis_r", vmin=low, vmax=highest)
+        image = axes.imshow(table.float(), cmap="Blues", vmin=low, vmax=highest)
         axes.set_title(title, fontsize=9)
         axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7)
         axes.set_yticks(range(len(rows)), rows if number % across == 0 else [""] * len(rows),

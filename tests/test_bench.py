@@ -10,7 +10,7 @@ from conftest import document
 from parity import their_name
 from torch.utils.flop_counter import FlopCounterMode
 
-from bertlib.bench import ask_memory, main, table
+from bertlib.bench import ask_memory, main, run_notebook, table
 from bertlib.bench_data import random_dataset, time_prepare, time_tokenizer
 from bertlib.bench_train import (
     FAST,
@@ -162,6 +162,16 @@ def test_loading_and_preparing_are_timed(tmp_path, capsys):
 def test_clicks_of_the_highlighter_are_timed(capsys):
     main(["guess", "--clicks", "2"])
     assert "128 tokens" in capsys.readouterr().out
+
+
+def test_a_notebook_is_run_and_measured(tmp_path):
+    path = tmp_path / "tiny.ipynb"
+    cell = {"cell_type": "code", "id": "c", "metadata": {}, "execution_count": None,
+            "outputs": [], "source": ["numbers = b'x' * 300_000_000"]}
+    path.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "cells": [cell], "metadata": {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}}))
+    seconds, memory = run_notebook(path)
+    assert seconds > 0 and 300 < memory < 600
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
