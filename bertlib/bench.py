@@ -162,7 +162,8 @@ def run_notebook(path: Path) -> tuple[float, float]:
         subprocess.run(
             [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute",
              "--log-level=ERROR", "--output-dir", folder, str(path)], check=True,
-            env=os.environ | {"BERTLIB_PRESET": "smoke", "OMP_NUM_THREADS": "2"})
+            env=os.environ | {"BERTLIB_PRESET": "smoke", "OMP_NUM_THREADS": "2"},
+            stderr=subprocess.DEVNULL)
     import resource  # not on Windows
 
     seconds = time.perf_counter() - start
