@@ -71,13 +71,9 @@ def page_text(page: Page) -> str:
 def guesses_text(page: Page) -> str:
     """One line a hole: the guesses with their shares, then how the true word fares."""
     lines = []
-    for number, hole in enumerate(page.holes, 1):
-        told = ", ".join(f"{whole(page, hole, g.token)} {percent(g.probability)}"
-                         for g in hole.guesses)
-        truth = "" if hole.truth is None else (
-            f"; {hole.verdict()}: true word {whole(page, hole, hole.truth)}, "
-            f"rank {hole.rank:,}, {percent(hole.probability)}")
-        lines.append(f"[{number}] {told}{truth}")
+    for number, verdict, truth, rank, share, *guesses in rows(page):
+        known = f"; {verdict}: true word {truth}, rank {rank}, {share}" if verdict else ""
+        lines.append(f"[{number}] {', '.join(guesses)}{known}")
     return "\n".join(lines)
 
 

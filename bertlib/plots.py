@@ -82,12 +82,11 @@ Curve = tuple[Sequence[float], Sequence[float]]
 def plot_curves(curves: dict[str, Curve], xlabel: str, ylabel: str,
                 lines: dict[str, float] | None = None, logx: bool = False, logy: bool = False,
                 ylim: tuple[float, float] | None = None, unit: str = "", marked: bool = True,
-                legend: str = "best", side: str = "right",
-                size: tuple[float, float] = (7, 3.8)) -> Figure:
+                legend: str = "best", size: tuple[float, float] = (7, 3.8)) -> Figure:
     """Curves by name, each (x, y), told apart by colour and by mark or stroke.
 
     lines: what is compared with, as dotted levels with their names and values (in `unit`) at the
-    left or right `side`; marked=False draws strokes without marks, for curves of very many points.
+    right; marked=False draws strokes without marks, for curves of very many points.
     """
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
@@ -96,8 +95,8 @@ def plot_curves(curves: dict[str, Curve], xlabel: str, ylabel: str,
                   marker=MARKS[number % len(MARKS)] if marked else "", ms=4, label=name)
     for number, (name, level) in enumerate((lines or {}).items()):
         axes.axhline(level, color=GREY, ls=":", lw=1)
-        axes.annotate(f"{name}: {level:.3g}{unit}", ({"left": 0.01, "right": 0.99}[side], level),
-                      color=GREY, fontsize=8, va=("bottom", "top")[number % 2], ha=side,
+        axes.annotate(f"{name}: {level:.3g}{unit}", (0.99, level),
+                      color=GREY, fontsize=8, va=("bottom", "top")[number % 2], ha="right",
                       xycoords=("axes fraction", "data"))
     axes.set(xlabel=xlabel, ylabel=ylabel, xscale="log" if logx else "linear",
              yscale="log" if logy else "linear")

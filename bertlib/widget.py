@@ -97,7 +97,7 @@ class Highlighter(anywidget.AnyWidget):
                    zip(self.ids, encoding.offsets, strict=False) if token == special.unk]
         if unknown:
             self.message += f"Not in the vocabulary, read as [UNK]: {' '.join(unknown[:8])}"
-        self.masked = {i for i, token in enumerate(self.ids) if token == special.mask}
+        self.masked = self.typed()
         self.selected = 1
 
     def do_toggle(self, command: dict[str, Any]) -> None:

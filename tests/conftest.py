@@ -76,3 +76,12 @@ def refused(capsys):
         assert "\n" not in message
         return message
     return check
+
+
+@pytest.fixture(scope="session")
+def diagnosed():
+    """Show a checker of an exercise a wrong answer: it must say "not yet" and name the mistake."""
+    def check_it(check, answer, words: str) -> None:
+        said = check(answer)
+        assert said.startswith("not yet: ") and words in said, said
+    return check_it

@@ -146,9 +146,8 @@ WRONG = {checks.check_sinusoids: SINUSOIDS, checks.check_embeddings: EMBEDDINGS,
     [(check, answer, words) for check, wrong in WRONG.items() for answer, words in wrong],
     ids=lambda value: value if isinstance(value, str) else getattr(value, "__name__", ""),
 )
-def test_a_wrong_answer_is_told_what_is_wrong(check, answer, words):
-    said = check(answer)
-    assert said.startswith("not yet: ") and words in said, said
+def test_a_wrong_answer_is_told_what_is_wrong(check, answer, words, diagnosed):
+    diagnosed(check, answer, words)
 
 
 def plain_sum(ids, kinds, token, position, token_type):
