@@ -31,6 +31,8 @@ class Row:
     preset: str = "cpu"
 
 
+WIDE = dict(d_model=768, heads=12, n_layer=6, batch_size=8)
+
 GROUPS: dict[str, tuple[Row, ...]] = {
     # the fast recipe, then the same without one of its levers
     "levers": (
@@ -58,6 +60,14 @@ GROUPS: dict[str, tuple[Row, ...]] = {
         Row("std 0.2", dict(count_std=0.2)),
         Row("64 columns", dict(count_width=64)),
     ),
+    # how much text the counted start needs, at equal training
+    "text": (
+        Row("none of the text", dict(start="random")),
+        Row("1/30 of the text", dict(count_share=1 / 30)),
+        Row("1/10 of the text", dict(count_share=0.1)),
+        Row("1/3 of the text", dict(count_share=1 / 3)),
+        Row("all of the text"),
+    ),
     # the shape of the model (layers x width) at equal time
     "shape": (
         Row("4 x 128", dict(n_layer=4, d_model=128)),
@@ -69,10 +79,10 @@ GROUPS: dict[str, tuple[Row, ...]] = {
     ),
     # how far each minute brings: schedules of several lengths, given by --minutes
     "time": (Row("fast"),),
-    # does the counted start help the published size, too?
+    # does the counted start help the published size, too? (small batches: two cores are slow)
     "wide": (
-        Row("6 x 768, random", dict(d_model=768, heads=12, n_layer=6, start="random")),
-        Row("6 x 768, counts", dict(d_model=768, heads=12, n_layer=6)),
+        Row("6 x 768, random", WIDE | dict(start="random")),
+        Row("6 x 768, counts", WIDE),
     ),
 }
 

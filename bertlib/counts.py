@@ -26,13 +26,14 @@ class CountStart:
 
     window: farthest neighbour, in tokens. shift: k of shifted PMI, as if each true pair came with
     k random ones (1: none). std: standard deviation of the embeddings. width: columns taken from
-    the counts, the others stay random (0: all).
+    the counts, the others stay random (0: all). share: of the training text that is counted.
     """
 
     window: int = 4
     shift: float = 1.0
     std: float = 0.07
     width: int = 0
+    share: float = 1.0
 
     def __post_init__(self):
         for name, lowest in (("window", 1), ("shift", 1), ("width", 0)):
@@ -40,6 +41,8 @@ class CountStart:
                 raise InputError(f"count_{name} is {value}; it must be at least {lowest}.")
         if self.std <= 0:
             raise InputError(f"count_std is {self.std}; it must be above 0.")
+        if not 0 < self.share <= 1:
+            raise InputError(f"count_share is {self.share}; it must lie above 0, up to 1.")
 
 
 def word_counts(parts: Parts, vocab_size: int) -> Tensor:
@@ -48,6 +51,11 @@ def word_counts(parts: Parts, vocab_size: int) -> Tensor:
     for ids in parts:
         counts += torch.bincount(ids.flatten(), minlength=vocab_size)
     return counts
+
+
+def part_of(parts: Parts, share: float) -> Parts:
+    """The first `share` of each part, so that all places of the text keep their weight."""
+    return (ids[: round(len(ids) * share)] for ids in parts)
 
 
 def unigram_bias(counts: Tensor) -> Tensor:
@@ -107,8 +115,8 @@ def start_from_counts(model: BertForMaskedLM, slices: Callable[[], Parts], speci
                       how: CountStart | None) -> None:
     """Set the decoder's bias and the (tied) token embeddings of a fresh model from counts.
 
-    `slices()` gives the training chunks and is called twice. Special tokens keep their random
-    embeddings; `how=None` leaves all of them as they are and sets the bias only.
+    `slices()` gives the training chunks and is called twice. Words without counted company,
+    special tokens among them, keep their random embeddings; `how=None` sets the bias only.
     """
     table = model.encoder.embeddings.token.weight  # [V, D]
     counts = word_counts(slices(), len(table))
@@ -117,7 +125,7 @@ def start_from_counts(model: BertForMaskedLM, slices: Callable[[], Parts], speci
     if how is None:
         return
     width = min(how.width or table.shape[1], table.shape[1])
-    matrix = positive_pmi(company(slices(), counts, how.window), how.shift)
-    vectors = factorise(matrix, width, how.std)  # [V, width] or fewer columns
-    seen, width = counts > 0, vectors.shape[1]
+    pairs = company(part_of(slices(), how.share), counts, how.window)
+    vectors = factorise(positive_pmi(pairs, how.shift), width, how.std)  # [V, width] or less
+    seen, width = pairs.sum(1) > 0, vectors.shape[1]
     table[seen, :width] = vectors[seen]

@@ -41,12 +41,35 @@ def orthogonalise(gradients: Tensor, steps: int = 5) -> Tensor:
 
     Runs in the type given. Five steps land between 0.7 and 1.2, which is as good as 1 here.
     """
-    a, b, c = NEWTON_SCHULZ
     x = gradients / (gradients.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    if x.shape[-1] > x.shape[-2] and x.dtype == torch.float32:
+        return _orthogonalise_wide(x, steps)
     for _ in range(steps):
-        square = x @ x.mT  # [n, rows, rows]
-        x = a * x + (b * square + c * square @ square) @ x
+        x = _polynomial(x @ x.mT) @ x
     return x
+
+
+def _polynomial(square: Tensor) -> Tensor:
+    """a + b square + c square^2, [n, rows, rows]: what a step multiplies x by from the left."""
+    a, b, c = NEWTON_SCHULZ
+    factor = torch.baddbmm(square, square, square, beta=b, alpha=c)
+    factor.diagonal(dim1=-2, dim2=-1).add_(a)
+    return factor
+
+
+def _orthogonalise_wide(x: Tensor, steps: int) -> Tensor:
+    """The same steps, in half the time: all but the last product are [n, rows, rows].
+
+    Each factor is a polynomial of x x^T, so all commute: the next x x^T is factor (x x^T) factor.
+    For float32 only, as the errors of few digits would add up.
+    """
+    square, product = x @ x.mT, None
+    for step in range(steps):
+        factor = _polynomial(square)
+        product = factor if product is None else factor @ product
+        if step < steps - 1:
+            square = factor @ square @ factor
+    return product @ x
 
 
 class Muon(torch.optim.Optimizer):

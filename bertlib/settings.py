@@ -47,10 +47,11 @@ class Settings:
     final_mask_rate: float = 0.15  # the rate moves there linearly
     dynamic_masks: bool = False  # False: the masks stored in the files
     start: str = "random"  # "frequencies": decoder bias from counts; "counts": embeddings too
-    count_window: int = CountStart.window  # bertlib.counts tells what the four mean
+    count_window: int = CountStart.window  # bertlib.counts tells what the five mean
     count_shift: float = CountStart.shift
     count_std: float = CountStart.std
     count_width: int = CountStart.width
+    count_share: float = CountStart.share
     budget_minutes: float = 0.0  # training time; 0: stop at max_iters
     # running
     seed: int = 1
@@ -112,7 +113,8 @@ class Settings:
 
     def count_start(self) -> CountStart | None:
         """How embeddings are made from counts, or None if they are not."""
-        how = CountStart(self.count_window, self.count_shift, self.count_std, self.count_width)
+        how = CountStart(self.count_window, self.count_shift, self.count_std, self.count_width,
+                         self.count_share)
         return how if self.start == "counts" else None
 
     def as_dict(self) -> dict[str, Any]:

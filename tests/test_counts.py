@@ -16,6 +16,7 @@ from bertlib.counts import (
     unigram_bias,
     word_counts,
 )
+from bertlib.files import InputError
 
 IDS = torch.tensor([[5, 6, 5, 7], [6, 5, 7, 7]])
 
@@ -64,3 +65,28 @@ def test_a_fresh_model_started_from_counts_predicts_frequencies():
     bound = entropy(word_counts([ids], 9))
     assert before > 2.0
     assert after.item() == pytest.approx(bound, abs=0.05)
+
+
+def test_a_share_of_the_text_gives_the_words_in_it_their_embeddings():
+    """The last quarter of each part is not read: its words stay as they were drawn."""
+    def embeddings(part: torch.Tensor, share: float) -> torch.Tensor:
+        torch.manual_seed(0)
+        model = BertForMaskedLM(BertConfig.preset("fast", vocab_size=11, seq_len=4, d_model=4))
+        fresh.append(model.encoder.embeddings.token.weight.detach().clone())
+        how = CountStart(window=2, share=share)
+        start_from_counts(model, lambda: [part, part], [0, 1, 2, 3, 4], how)
+        return model.encoder.embeddings.token.weight.detach()
+
+    fresh: list[torch.Tensor] = []
+    read = torch.tensor([[5, 6, 7, 8], [8, 7, 5, 6], [6, 8, 8, 5]])
+    unread = torch.tensor([[9, 10, 9, 10]])
+    some, whole = (embeddings(torch.cat((read, unread)), share) for share in (0.75, 1.0))
+    changed = (some != fresh[0]).any(1)
+    assert changed.tolist() == [False] * 5 + [True] * 4 + [False] * 2
+    assert (whole != fresh[0]).any(1)[9:].all()
+
+
+@pytest.mark.parametrize("share", [0.0, 1.5])
+def test_a_share_beyond_the_text_is_refused(share):
+    with pytest.raises(InputError, match="count_share"):
+        CountStart(share=share)

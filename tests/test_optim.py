@@ -62,3 +62,12 @@ def test_groups_decay_matrices_only_and_cover_all_once():
     assert {id(p) for p in optimizers[1].param_groups[0]["params"]} == hidden
     set_rates(optimizers, 0.5)
     assert groups[0]["lr"] == settings.learning_rate / 2
+
+
+def test_the_short_way_for_wide_matrices_takes_the_same_steps():
+    """float64 takes the plain way; a direction without any gradient must not blow up either."""
+    torch.manual_seed(0)
+    gradients = torch.randn(2, 16, 64)
+    gradients[1] = torch.randn(16, 3) @ torch.randn(3, 64)  # three directions only
+    assert torch.allclose(orthogonalise(gradients), orthogonalise(gradients.double()).float(),
+                          atol=1e-4)
