@@ -4,8 +4,8 @@ Example usage:
 python -m bertlib.ablate levers --minutes 2 --out assets/12_efficiency/levers.jsonl
 python -m bertlib.ablate start --rows random counts --seed 2 --out more.jsonl
 
-Every row is a run of its own with the same budget of training time, tokenizer, validation text
-and frozen masks; it is appended to the output as one line of JSON with all its conditions.
+Every row is a run of its own with the same budget, tokenizer, validation text and frozen masks;
+it is appended to the output as one line of JSON with all its conditions.
 """
 
 import argparse
@@ -31,7 +31,8 @@ class Row:
     preset: str = "cpu"
 
 
-WIDE = dict(d_model=768, heads=12, n_layer=6, batch_size=8)
+STEPS = dict(budget_minutes=0.0, max_iters=125)  # about a minute's; the same on any machine
+WIDE = dict(d_model=768, heads=12, n_layer=6, batch_size=16, budget_minutes=0.0, max_iters=60)
 
 GROUPS: dict[str, tuple[Row, ...]] = {
     # the fast recipe, then the same without one of its levers
@@ -62,11 +63,19 @@ GROUPS: dict[str, tuple[Row, ...]] = {
     ),
     # how much text the counted start needs, at equal training
     "text": (
-        Row("none of the text", dict(start="random")),
-        Row("1/30 of the text", dict(count_share=1 / 30)),
-        Row("1/10 of the text", dict(count_share=0.1)),
-        Row("1/3 of the text", dict(count_share=1 / 3)),
-        Row("all of the text"),
+        Row("none of the text", STEPS | dict(start="random")),
+        Row("1/30 of the text", STEPS | dict(count_share=1 / 30)),
+        Row("1/10 of the text", STEPS | dict(count_share=0.1)),
+        Row("1/3 of the text", STEPS | dict(count_share=1 / 3)),
+        Row("all of the text", STEPS),
+    ),
+    # how many sequences a step
+    "batch": (
+        Row("batch 32"),
+        Row("batch 16", dict(batch_size=16)),
+        Row("batch 64", dict(batch_size=64)),
+        Row("batch 8 to 32", dict(first_batch_size=8)),
+        Row("batch 16 to 64", dict(first_batch_size=16, batch_size=64)),
     ),
     # the shape of the model (layers x width) at equal time
     "shape": (
@@ -79,10 +88,11 @@ GROUPS: dict[str, tuple[Row, ...]] = {
     ),
     # how far each minute brings: schedules of several lengths, given by --minutes
     "time": (Row("fast"),),
-    # does the counted start help the published size, too? (small batches: two cores are slow)
+    # does the counted start help the published size, too? (few steps: two cores are slow)
     "wide": (
         Row("6 x 768, random", WIDE | dict(start="random")),
         Row("6 x 768, counts", WIDE),
+        Row("6 x 768, counts, std 0.07 / 3", WIDE | dict(count_std=0.07 / 3)),
     ),
 }
 
@@ -100,7 +110,7 @@ def measure(row: Row, minutes: float, seed: int, chunks: int, base: Path, label:
         report = describe(trainer, score, label, row.preset, neighbours=False)
         curve = read_metrics(Path(folder), "val")
     points = [[r["seconds"], round(r["loss"], 4), round(r["accuracy"], 4)] for r in curve]
-    return {**asdict(row), "budget_minutes": minutes, **report, "curve": points}
+    return {**asdict(row), "budget_minutes": settings.budget_minutes, **report, "curve": points}
 
 
 def choose(group: str, names: list[str] | None) -> list[Row]:
@@ -127,7 +137,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parse.add_argument("group", help=", ".join(GROUPS))
     parse.add_argument("--rows", nargs="+", help="of the group; all if not given")
-    parse.add_argument("--minutes", type=float, default=2.0, help="of training for each row")
+    parse.add_argument("--minutes", type=float, default=2.0,
+                       help="of training for each row; text and wide are counted in steps")
     parse.add_argument("--seed", type=int, default=1)
     parse.add_argument("--chunks", type=int, default=1024, help="to score at the end; 0: all")
     parse.add_argument("--base", type=Path, default=PROJECT / "wiki")

@@ -95,7 +95,7 @@ def pretrain(settings: Settings, base: Path = PROJECT / "wiki", label: str = "en
     """
     base = Path(base)
     with join(settings.device) as ranks:
-        ranks.require(settings.batch_size)
+        ranks.require(settings.first_batch_size or settings.batch_size)
         folder = ranks.from_writer(lambda: choose_run(base, settings, resume))
         folder.mkdir(parents=True, exist_ok=True)
         trainer = build(settings, base, label, folder, watch, ranks)

@@ -62,8 +62,9 @@ class Ranks:
     def require(self, batch_size: int) -> None:
         """`InputError` if a batch cannot be shared out evenly."""
         if batch_size % self.world:
-            raise InputError(f"The setting batch_size is {batch_size}; it must be a multiple of "
-                             f"the number of ranks, {self.world}.")
+            raise InputError(f"The smallest batch has {batch_size} sequences; batch_size, and "
+                             "first_batch_size if there is one, must be multiples of the number "
+                             f"of ranks, {self.world}.")
 
     def share(self, batch: Masked) -> Masked:
         """This rank's rows of a batch that all ranks drew alike."""

@@ -45,6 +45,7 @@ class Settings:
     schedule: str = "cosine"  # "linear": from the peak to the floor at the end of the run
     mask_rate: float = 0.15
     final_mask_rate: float = 0.15  # the rate moves there linearly
+    first_batch_size: int = 0  # it grows from here to batch_size; 0: batch_size throughout
     dynamic_masks: bool = False  # False: the masks stored in the files
     start: str = "random"  # "frequencies": decoder bias from counts; "counts": embeddings too
     count_window: int = CountStart.window  # bertlib.counts tells what the five mean
@@ -74,6 +75,8 @@ class Settings:
             self._require(name, getattr(self, name) > 0, "must be above 0")
         for name in ("mask_rate", "final_mask_rate"):
             self._require(name, 0 < getattr(self, name) < 1, "must lie between 0 and 1")
+        even = self.first_batch_size >= 0 and self.batch_size % (self.first_batch_size or 1) == 0
+        self._require("first_batch_size", even, f"must divide batch_size, {self.batch_size}")
         self._require("keep_checkpoints", self.keep_checkpoints >= 2, "must be at least 2")
         self._require("seq_len", 16 <= self.seq_len <= 2048, "must lie in 16..2048")
         for name, known in CHOICES.items():

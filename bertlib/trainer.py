@@ -26,7 +26,7 @@ from bertlib.checkpoint import Checkpoints, load_weights, random_state, set_rand
 from bertlib.data import Batches, Dataset, in_order
 from bertlib.device import autocast, flops_per_token, pick_device, pick_precision
 from bertlib.masking import Masked, Masker
-from bertlib.optim import build_optimizers, mask_rate, rate_factor, set_rates
+from bertlib.optim import batch_size, build_optimizers, mask_rate, rate_factor, set_rates
 from bertlib.ranks import ALONE, Ranks
 from bertlib.runlog import NoLog, RunLog, progress_bar
 from bertlib.scoring import Score, evaluate
@@ -52,7 +52,7 @@ class Trainer:
     def __init__(self, settings: Settings, model: BertForMaskedLM, batches: Batches, val: Dataset,
                  masker: Masker, folder: Path, watch: Watcher | None = None,
                  ranks: Ranks = ALONE):
-        ranks.require(settings.batch_size)
+        ranks.require(settings.first_batch_size or settings.batch_size)
         self.settings, self.batches, self.val, self.masker = settings, batches, val, masker
         self.device = pick_device(settings.device)
         self.dtype = pick_precision(settings.precision, self.device)
@@ -113,10 +113,10 @@ class Trainer:
 
     # -- one step ------------------------------------------------------------------------
 
-    def fetch(self, rate: float) -> Portion:
-        """The micro batches of the next step, with `rate` of their tokens masked."""
-        micro = [self.batches.next(self.settings.batch_size, rate)
-                 for _ in range(self.settings.micro_steps)]
+    def fetch(self, progress: float) -> Portion:
+        """The micro batches of the step at `progress`: their size and masks follow the recipe."""
+        size, rate = batch_size(self.settings, progress), mask_rate(self.settings, progress)
+        micro = [self.batches.next(size, rate) for _ in range(self.settings.micro_steps)]
         masked = sum(len(batch.labels) for batch in micro)
         micro = [self.ranks.share(batch) for batch in micro]
         if self.device.type == "cuda" and self.settings.async_to_device:
@@ -167,8 +167,8 @@ class Trainer:
             self._look(loss)
             while self.progress() < 1 and not self.stopped:
                 start = time.perf_counter()
-                portion = waiting.result() if waiting else self.fetch(self._rate())
-                waiting = pool.submit(self.fetch, self._rate(1)) if ahead else None
+                portion = waiting.result() if waiting else self.fetch(self.progress())
+                waiting = pool.submit(self.fetch, self.progress(1)) if ahead else None
                 loss = self.train_step(portion.micro, portion.masked)
                 self._count(portion, time.perf_counter() - start)
                 if self.step & (self.step - 1) == 0:  # 1, 2, 4, 8, ...
@@ -186,9 +186,6 @@ class Trainer:
         self.log.say("interrupted" if self.stopped else "finished")
         self.log.close()
         return score
-
-    def _rate(self, ahead: int = 0) -> float:
-        return mask_rate(self.settings, self.progress(ahead))
 
     def _count(self, portion: Portion, seconds: float) -> None:
         self.step += 1

@@ -5,7 +5,15 @@ import torch
 from torch import nn
 
 from bertlib.bert import BertForMaskedLM
-from bertlib.optim import Muon, build_optimizers, mask_rate, orthogonalise, rate_factor, set_rates
+from bertlib.optim import (
+    Muon,
+    batch_size,
+    build_optimizers,
+    mask_rate,
+    orthogonalise,
+    rate_factor,
+    set_rates,
+)
 from bertlib.settings import Settings
 
 
@@ -21,6 +29,13 @@ def test_the_linear_schedule_ends_with_the_run():
     settings = Settings.make("cpu")
     assert [rate_factor(settings, 9, p) for p in (0, 0.25, 1)] == [1, 0.75, 0]
     assert [mask_rate(settings, p) for p in (0, 1)] == [0.30, 0.15]
+
+
+def test_the_batch_grows_in_whole_steps_up_to_60_percent():
+    places = (0, 0.19, 0.21, 0.41, 0.6, 1)
+    growing = Settings.make("cpu", first_batch_size=8)
+    assert [batch_size(growing, p) for p in places] == [8, 8, 16, 24, 32, 32]
+    assert {batch_size(Settings.make("cpu"), p) for p in places} == {32}
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (2, 16, 64)])

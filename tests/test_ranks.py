@@ -147,7 +147,7 @@ def test_the_place_in_the_data_is_a_number_of_sequences(padded, masker, tokenize
 
 
 def test_a_batch_that_cannot_be_shared_and_half_an_environment_are_refused(monkeypatch):
-    with pytest.raises(InputError, match="batch_size is 16; it must be a multiple .* 3"):
+    with pytest.raises(InputError, match="has 16 sequences; batch_size.* multiples .* 3"):
         Ranks(0, 3).require(16)
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
@@ -203,7 +203,7 @@ def test_an_uneven_batch_ends_in_one_sentence_of_each_rank(own):
     done = launch("-m", "bertlib.pretrain", "--preset", "smoke", "--base", own, "--label",
                   "padded", "--resume", "never", "--batch-size", 15)
     assert done.returncode != 0
-    assert "error: rank 1: The setting batch_size is 15; it must be a multiple" in done.stderr
+    assert "error: rank 1: The smallest batch has 15 sequences; batch_size" in done.stderr
     assert not (own / "runs" / "run2").exists()
 
 

@@ -21,7 +21,10 @@ def test_the_cuda_preset_is_the_published_run():
 @pytest.mark.parametrize(("changes", "words"), [
     ({"learning_rte": 1}, "Did you mean 'learning_rate'"), ({"head": 4}, "Did you mean 'heads'"),
     ({"batch_size": 0}, "batch_size is 0"), ({"batch_size": 1.5}, "type int"),
-    ({"batch_size": True}, "type int"), ({"dropout": 1.0}, "dropout"),
+    ({"batch_size": True}, "type int"),
+    ({"first_batch_size": 5}, "must divide batch_size, 16"),
+    ({"first_batch_size": 32}, "must divide"), ({"first_batch_size": -1}, "must divide"),
+    ({"dropout": 1.0}, "dropout"),
     ({"heads": 7}, "n_head=7"),
     ({"learning_rate": -1}, "above 0"), ({"seq_len": 8}, "16..2048"),
     ({"optimizer": "sgd"}, "adamw, muon"), ({"mask_rate": 1.0}, "between 0 and 1"),

@@ -67,7 +67,7 @@ class Interrupt:
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_a_stopped_run_goes_on_bit_for_bit(base, tmp_path, tokenizer, optimizer):
-    recipe = dict(dropout=0.2, optimizer=optimizer)
+    recipe = dict(dropout=0.2, optimizer=optimizer, first_batch_size=4)
     straight = make_trainer(base, tmp_path / "straight", tokenizer, **recipe)
     straight.run()
     stopped = make_trainer(base, tmp_path / "stopped", tokenizer, Interrupt(), **recipe)
@@ -78,7 +78,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(base, tmp_path, tokenizer, optimizer)
         resumed = make_trainer(base, tmp_path / f"resumed{random}", tokenizer, **recipe)
         resumed.restore(stopped.checkpoints.newest(), random=random)
         resumed.run()
-        assert resumed.step == 12 and resumed.tokens == straight.tokens
+        assert resumed.step == 12 and resumed.tokens == straight.tokens < 12 * 16 * 32
         ends[random] = resumed.model.state_dict()
     want = straight.model.state_dict()
     assert all(torch.equal(want[name], ends[True][name]) for name in want)
