@@ -115,6 +115,15 @@ def test_the_efficiency_lesson_tells_the_numbers_of_its_files():
             assert f"{row['val_accuracy']:.1%}" in text
         else:
             assert f"{row['name']}: " in text
+    none, little, *_, whole = [row["val_accuracy"] for row in read_rows(LEVERS / "text.jsonl")]
+    assert f"buys {100 * (little - none):.1f} of the {100 * (whole - none):.1f} points" in text
+    wide = {row["name"]: row for row in read_rows(LEVERS / "wide.jsonl")}
+    random, counts = wide["6 x 768, random"], wide["6 x 768, counts"]
+    gain = 100 * (counts["val_accuracy"] - random["val_accuracy"])
+    assert f"At 6 x 768 counting is worth {gain:.1f} points" in text
+    small, large = (json.loads((LEVERS / f"fast_10_batch{size}" / "report.json").read_text())
+                    for size in (16, 32))
+    assert f"16 has {small['val_accuracy']:.1%}, 32 has {large['val_accuracy']:.1%}" in text
     lines = json.loads((LEVERS / "throughput.json").read_text())["lines"]
     assert f"{lines['bertlib float32, no dropout']['to_best']:.1f} times" in text
 
@@ -135,8 +144,7 @@ def test_all_runs_of_the_efficiency_lesson_solved_the_same_puzzle():
     rows = [row for path in LEVERS.glob("*.jsonl") for row in read_rows(path)]
     assert len({row["masked_words"] for row in rows}) == 1
     assert len({row["unigram_loss"] for row in rows}) == 1
-    reports = [json.loads((LEVERS / name / "report.json").read_text())
-               for name in ("published", "fast_10", "fast_10_seed2", "fast_60")]
+    reports = [json.loads(path.read_text()) for path in LEVERS.glob("*/report.json")]
     for name in ("masked_words", "unigram_loss", "both_loss", "both_accuracy"):
         assert len({report[name] for report in reports}) == 1
 
