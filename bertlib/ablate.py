@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bertlib.counts import CountStart
 from bertlib.files import PROJECT, InputError, nearest, run_command
 from bertlib.pretrain import build, describe
 from bertlib.runlog import read_metrics
@@ -32,7 +33,7 @@ class Row:
 
 
 STEPS = dict(budget_minutes=0.0, max_iters=125)  # about a minute's; the same on any machine
-WIDE = dict(d_model=768, heads=12, n_layer=6, batch_size=16, budget_minutes=0.0, max_iters=60)
+WIDE = STEPS | dict(d_model=768, heads=12, n_layer=6, batch_size=16, max_iters=60)
 
 GROUPS: dict[str, tuple[Row, ...]] = {
     # the fast recipe, then the same without one of its levers
@@ -92,7 +93,7 @@ GROUPS: dict[str, tuple[Row, ...]] = {
     "wide": (
         Row("6 x 768, random", WIDE | dict(start="random")),
         Row("6 x 768, counts", WIDE),
-        Row("6 x 768, counts, std 0.07 / 3", WIDE | dict(count_std=0.07 / 3)),
+        Row("6 x 768, counts, std 0.07 / 3", WIDE | dict(count_std=CountStart.std / 3)),
     ),
 }
 

@@ -27,6 +27,7 @@ from bertlib.data import Batches, Dataset, find_files, load_dataset
 from bertlib.device import machine_name
 from bertlib.files import PROJECT, InputError, nearest, write_json
 from bertlib.masking import Masker, MaskingConfig
+from bertlib.optim import batch_size
 from bertlib.plots import save_plot
 from bertlib.ranks import ALONE, Ranks, join, run_on_ranks
 from bertlib.runlog import read_metrics
@@ -95,7 +96,7 @@ def pretrain(settings: Settings, base: Path = PROJECT / "wiki", label: str = "en
     """
     base = Path(base)
     with join(settings.device) as ranks:
-        ranks.require(settings.first_batch_size or settings.batch_size)
+        ranks.require(batch_size(settings, progress=0))
         folder = ranks.from_writer(lambda: choose_run(base, settings, resume))
         folder.mkdir(parents=True, exist_ok=True)
         trainer = build(settings, base, label, folder, watch, ranks)

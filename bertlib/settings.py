@@ -43,9 +43,9 @@ class Settings:
     beta2: float = 0.999
     grad_clip: float = 1.0  # 0: no clipping
     schedule: str = "cosine"  # "linear": from the peak to the floor at the end of the run
+    first_batch_size: int = 0  # it grows from here to batch_size; 0: batch_size throughout
     mask_rate: float = 0.15
     final_mask_rate: float = 0.15  # the rate moves there linearly
-    first_batch_size: int = 0  # it grows from here to batch_size; 0: batch_size throughout
     dynamic_masks: bool = False  # False: the masks stored in the files
     start: str = "random"  # "frequencies": decoder bias from counts; "counts": embeddings too
     count_window: int = CountStart.window  # bertlib.counts tells what the five mean

@@ -52,7 +52,7 @@ class Trainer:
     def __init__(self, settings: Settings, model: BertForMaskedLM, batches: Batches, val: Dataset,
                  masker: Masker, folder: Path, watch: Watcher | None = None,
                  ranks: Ranks = ALONE):
-        ranks.require(settings.first_batch_size or settings.batch_size)
+        ranks.require(batch_size(settings, progress=0))
         self.settings, self.batches, self.val, self.masker = settings, batches, val, masker
         self.device = pick_device(settings.device)
         self.dtype = pick_precision(settings.precision, self.device)
