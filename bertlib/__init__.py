@@ -3,12 +3,14 @@
 Read the modules in the order of the notebooks; each imports only those before it:
 
     files                                                   errors, safe writing: used by all
-    tokens, masking, corpus, dataset_file, data             text -> ids -> file -> batch
-    prepare_mlm_dataset                                     makes the files
+    texts, corpus, tokens, masking                          text -> documents -> ids -> puzzles
+    dataset_header, dataset_file, data                      files of puzzles -> batches
+    packing, prepare_mlm_dataset                            makes the files
     attention, blocks, bert, counts                         the model, and its start from counts
     baselines                                               what it must beat
     settings, device, optim, checkpoint, runlog             what learning needs
-    ranks, scoring, trainer                                 learning, alone or with others
+    runs, interrupts, ranks                                 which run, how it stops, who shares it
+    learner, scoring, trainer                               learning, alone or with others
     plots, workspace, pretrain, predict                     the whole job; what was learned
     highlight, widget                                       guesses as a page, and to play with
     hub                                                     models that travel, BERT's own too

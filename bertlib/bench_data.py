@@ -5,6 +5,7 @@ a module, this one is a single measurement in a process of its own.
 """
 
 import argparse
+import lzma
 import math
 import os
 import statistics
@@ -12,24 +13,23 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from bertlib.corpus import open_text
-from bertlib.data import load_dataset
+from bertlib.corpus import Corpus
+from bertlib.data import dataset_path, load_dataset
+from bertlib.dataset_header import Origin
 from bertlib.device import process_memory
-from bertlib.files import PROJECT, InputError
-from bertlib.prepare_mlm_dataset import (
-    CHUNKS_IN_BLOCK,
-    PrepareConfig,
-    SplitWriter,
-    batches,
-    prepare,
-)
+from bertlib.files import PROJECT, InputError, atomic_write
+from bertlib.masking import MaskingConfig
+from bertlib.packing import CHUNKS_IN_BLOCK, SplitWriter
+from bertlib.prepare_mlm_dataset import PrepareConfig, batches, prepare
+from bertlib.texts import text_files
 from bertlib.tokens import Tokenizer
-from bertlib.workspace import embedded_corpus
 
 VOCAB = PROJECT / "wiki" / "vocab"
 SEQ_LEN = 128
@@ -47,7 +47,7 @@ class Measured(NamedTuple):
 def time_tokenizer(text: Path) -> float:
     """Seconds that `encode_batch_fast` alone takes for the text, in the batches of `prepare`."""
     tokenizer, seconds = Tokenizer.load(VOCAB), 0.0
-    for texts, _ in batches(PrepareConfig(text, "bench", text.parent, VOCAB)):
+    for texts, _ in batches(Corpus(text), tokenizer.unknown_sign):
         start = time.perf_counter()
         tokenizer.encode_batch(texts)
         seconds += time.perf_counter() - start
@@ -81,8 +81,8 @@ def measure(what: str, path: Path) -> Measured:
 
 def repeat_corpus(path: Path, megabytes: float) -> None:
     """Write the embedded corpus to `path` as often as it takes to have so many megabytes."""
-    with open_text(embedded_corpus(PROJECT / "wiki")) as source:
-        text = source.read().encode()
+    files = text_files(PROJECT / "wiki" / "input")
+    text = b"".join(lzma.decompress(file.read_bytes()) for file in files)
     with path.open("wb") as stream:
         for _ in range(math.ceil(megabytes * 1e6 / len(text))):
             stream.write(text)
@@ -91,19 +91,22 @@ def repeat_corpus(path: Path, megabytes: float) -> None:
 def random_dataset(folder: Path, tokens: int) -> Path:
     """A training file of so many tokens, with ids about as frequent as words are (Zipf's law)."""
     tokenizer = Tokenizer.load(VOCAB)
-    config = PrepareConfig(folder / "random", "random", folder, VOCAB, SEQ_LEN)
-    writer = SplitWriter("train", config, tokenizer)
+    origin = Origin("random", "", "", "", False, len(tokenizer), tokenizer.sha256,
+                    tokenizer.lowercase, tokenizer.strip_accents, asdict(tokenizer.special),
+                    "token")
+    writer = SplitWriter("train", tokenizer, origin, MaskingConfig(), SEQ_LEN, 1, folder)
     ordinary = np.array(tokenizer.ordinary_ids, writer.waiting.dtype)
     draw, left = np.random.default_rng(0), tokens // SEQ_LEN
-    with writer.spool:
+    path = dataset_path(folder, "train", "random", SEQ_LEN, 1)
+    with closing(writer), atomic_write(path) as stream:
         while left:
             rows = min(left, CHUNKS_IN_BLOCK)
             ranks = len(ordinary) ** draw.random((rows, SEQ_LEN)) - 1  # P(rank) ~ 1 / rank
             writer.waiting = ordinary[ranks.astype(np.int64)]  # past the packer: it takes texts
             writer.flush()
             left -= rows
-        writer.finish()
-    return config.path("train")
+        writer.finish(stream)
+    return path
 
 
 def forget(path: Path) -> None:

@@ -1,7 +1,12 @@
-"""Checkpoints that survive: written whole or not at all, hashed, two kept, the best marked."""
+"""Checkpoints that survive: written whole or not at all, hashed.
+
+Two states to go on from are kept, and the weights that did best.
+"""
 
 import io
 import json
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,51 +15,67 @@ import torch
 from bertlib.files import InputError, atomic_write, sha256, write_json
 
 INDEX = "index.json"
+NAME = re.compile(r"(step|best)_\d{8,}\.pt")
 
 
 class Checkpoints:
     """The checkpoints in one folder, with an index of their hashes.
 
-    The index lists, oldest first, {"file", "step", "sha256", "val_loss"} and the best file.
+    `entries` lists, oldest first, {"file", "step", "sha256"} of states to go on from. `best` is
+    the entry of the weights with the lowest validation loss so far, with "val_loss" and
+    "val_chunks": how many chunks were scored, 0 for all.
     """
 
     def __init__(self, folder: Path, keep: int = 2):
         self.folder, self.keep = Path(folder), keep
         self.entries: list[dict[str, Any]] = []
-        self.best: str | None = None
+        self.best: dict[str, Any] | None = None
         if (path := self.folder / INDEX).exists():
             try:
                 index = json.loads(path.read_text(encoding="utf-8"))
                 self.entries, self.best = index["checkpoints"], index["best"]
-            except (ValueError, KeyError, TypeError):
+                for entry in self.entries + [self.best] * (self.best is not None):
+                    if not NAME.fullmatch(entry["file"]) or entry["step"] < 0:
+                        raise ValueError(entry["file"])
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 raise InputError(
                     f"The index '{path}' is damaged; move the folder away to start again."
                 ) from None
 
-    def save(self, state: dict[str, Any], step: int, val_loss: float | None) -> Path:
-        """Write `state` (tensors and plain values) and drop what is old and not the best."""
+    def save(self, state: dict[str, Any], step: int) -> Path:
+        """Write `state` (tensors and plain values) and drop what is old."""
+        entry = self._write(f"step_{step:08d}.pt", state, step)
+        self.entries = [old for old in self.entries if old["file"] != entry["file"]] + [entry]
+        old, self.entries = self.entries[: -self.keep], self.entries[-self.keep :]
+        self._write_index(old)
+        return self.folder / entry["file"]
+
+    def save_best(self, weights: dict[str, torch.Tensor], step: int, val_loss: float,
+                  val_chunks: int) -> bool:
+        """Keep `weights` if no others did better on the same chunks; returns whether they did.
+
+        A best one that was scored on other chunks cannot be compared, and is replaced.
+        """
+        best = self.best
+        same = best is not None and best["val_chunks"] == val_chunks
+        if not math.isfinite(val_loss) or (same and best["val_loss"] <= val_loss):
+            return False
+        entry = self._write(f"best_{step:08d}.pt", {"model": weights, "step": step}, step)
+        self.best = entry | {"val_loss": val_loss, "val_chunks": val_chunks}
+        self._write_index([best] if best and best["file"] != entry["file"] else [])
+        return True
+
+    def _write(self, name: str, state: dict[str, Any], step: int) -> dict[str, Any]:
+        self.folder.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        path = self.folder / f"step_{step:08d}.pt"
-        with atomic_write(path) as stream:
+        with atomic_write(self.folder / name) as stream:
             stream.write(buffer.getbuffer())
-        self.entries = [entry for entry in self.entries if entry["file"] != path.name]
-        digest = sha256(buffer.getbuffer())
-        self.entries.append(
-            {"file": path.name, "step": step, "sha256": digest, "val_loss": val_loss}
-        )
-        self._drop_old()
-        return path
+        return {"file": name, "step": step, "sha256": sha256(buffer.getbuffer())}
 
-    def _drop_old(self) -> None:
-        scored = [entry for entry in self.entries if entry["val_loss"] is not None]
-        best = min(scored, key=lambda entry: entry["val_loss"], default=None)
-        self.best = best and best["file"]
-        kept = self.entries[-self.keep :]
-        kept = [entry for entry in self.entries if entry in kept or entry is best]
-        old, self.entries = [e for e in self.entries if e not in kept], kept
+    def _write_index(self, dropped: list[dict[str, Any]]) -> None:
         write_json(self.folder / INDEX, {"best": self.best, "checkpoints": self.entries})
-        for entry in old:
+        for entry in dropped:
             (self.folder / entry["file"]).unlink(missing_ok=True)
 
     def newest(self) -> dict[str, Any] | None:
@@ -72,11 +93,10 @@ class Checkpoints:
         return None
 
     def best_state(self) -> dict[str, Any]:
-        """The state with the lowest validation loss; `InputError` if there is none."""
-        for entry in self.entries:
-            if entry["file"] == self.best:
-                return load_state(self.folder / entry["file"], entry["sha256"])
-        raise InputError(f"'{self.folder}' holds no scored checkpoint; train first.")
+        """The weights with the lowest validation loss, {"model", "step"}; `InputError` if none."""
+        if self.best is None:
+            raise InputError(f"'{self.folder}' holds no scored weights; train first.")
+        return load_state(self.folder / self.best["file"], self.best["sha256"])
 
 
 def load_state(path: Path, digest: str | None = None) -> dict[str, Any]:

@@ -1,155 +1,138 @@
-"""A text file, plain or compressed, as a stream of documents, and documents as chunks.
+"""A text and how it is dealt out: what trains, what validates, what tests.
 
-The layout is WikiText's: a line ` = Title = ` opens a document, ` = = Section = = ` does not, and
-each other line is a paragraph. A file without titles is one long document.
+No document stands in two splits, and the held-out ones get a tenth of the text each. What is
+dealt out depends on the text alone: neither on the machine, nor on a seed of masks, nor on the
+vocabulary, which is learned from the training split.
 """
 
-import gzip
-import lzma
 import random
-import re
-import zlib
-from collections.abc import Iterator
-from itertools import chain
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
-
-import numpy as np
 
 from bertlib.files import InputError
-from bertlib.tokens import SpecialIds
+from bertlib.texts import TITLE, cut, read_documents
 
 SPLITS = ("train", "val", "test")
-SHARES = (0,) * 8 + (1, 2)  # of each ten documents 8 train, 1 validates, 1 tests
+SHARE = 10  # validation and test get one part in so many
 SPLIT_SEED = 123
-SUFFIXES = (".txt", ".tokens", ".xz", ".gz")
-TITLE = re.compile(r"^ ?= [^=](.*[^=])? = *\n?$")
-LONGEST_LINE = 50_000_000  # characters; a text with longer paragraphs is not prose
-PIECE = 20_000  # characters; longer documents are cut at paragraphs
-SMALL_FILE = 2_000_000  # characters; below, pieces are a hundredth of the file
-DAMAGED = (OSError, EOFError, lzma.LZMAError, zlib.error)
+FEW = 10  # a text of fewer documents is dealt out in passages
+PASSAGES = 40
+UNITS = ("documents", "passages", "pieces")
+PIECE = 20_000  # characters
+UNKNOWN = "<unk>"  # what word-level WikiText writes for a word that it left out
+JOINTS = {" @-@ ": "-", " @,@ ": ",", " @.@ ": "."}  # its "role @-@ playing", "1 @,@ 000"
 
 
-def open_text(path: Path) -> IO[str]:
-    """Open a .txt, .tokens, .xz or .gz file as UTF-8 text; raises `InputError` if it cannot be."""
-    path = Path(path)
-    if path.suffix not in SUFFIXES:
-        kinds = ", ".join(SUFFIXES)
-        raise InputError(f"The input '{path}' has an unknown ending; use one of {kinds}.")
-    if path.is_dir():
-        raise InputError(f"The input '{path}' is a folder; pass one text file.")
-    if not path.is_file():
-        raise InputError(f"The input '{path}' does not exist; check the path.")
-    opener = {".xz": lzma.open, ".gz": gzip.open}.get(path.suffix, open)
-    return opener(path, "rt", encoding="utf-8-sig", newline="\n")
+class Corpus:
+    """A text, surveyed once: then its size, its unit and the split of each unit are known.
 
+    path: a file or a folder of texts. parted: as in `texts`. unit: what is dealt out; if empty,
+    "documents" stay whole, but a text of fewer than ten, or of one giant among dwarfs, is dealt
+    out in contiguous "passages". "pieces" is how the course dealt out its own text at first: long
+    documents in pieces of 20,000 characters, so that one document may stand in two splits.
 
-def read_lines(stream: IO[str], path: Path) -> Iterator[str]:
-    """The lines of `stream`; what is no text ends in one `InputError` that names the file."""
-    number = 0
-    try:
-        while line := stream.readline(LONGEST_LINE):
-            number += 1
-            if "\0" in line or len(line) == LONGEST_LINE:
-                raise InputError(f"'{path}' looks like a binary file, not text (line {number}).")
-            yield line
-    except UnicodeDecodeError:
-        raise InputError(
-            f"'{path}' is not UTF-8 text (after line {number}); is it a binary file? "
-            "Pass text, or convert it to UTF-8 first."
-        ) from None
-    except DAMAGED as error:
-        raise InputError(f"'{path}' is damaged or cannot be read: {error}.") from None
-
-
-def read_documents(path: Path) -> Iterator[list[str]]:
-    """The documents of a file, each a list of paragraphs, in order.
-
-    A document longer than a piece (20,000 characters, or a hundredth of a small file) comes as
-    several, cut between paragraphs. Raises `InputError` for a missing, binary or empty file.
+    Documents of one title are versions of one text, and go to one split. splits: the number of
+    the split of each unit (not for pieces). characters: of the whole text. wikitext: whether the
+    marks of WikiText were found; those that join words are then taken out, and `<unk>` is left to
+    the reader. Errors as in `texts.read_documents`.
     """
-    with open_text(path) as stream:
-        lines = read_lines(stream, path)
-        head, size = [], 0
-        for line in lines:
-            head.append(line)
-            size += len(line)
-            if size > SMALL_FILE:
-                break
-        limit = PIECE if size > SMALL_FILE else max(200, min(PIECE, size // 100))
-        yield from _cut(chain(head, lines), limit, path)
+
+    def __init__(self, path: Path, parted: str = "titles", unit: str = ""):
+        self.path, self.parted = Path(path), parted
+        keys: list[str | int] = []  # a document's title, or its number if it has none
+        sizes: Counter[str | int] = Counter()
+        self.wikitext = False
+        for number, document in enumerate(read_documents(path, parted)):
+            keys.append(document[0] if TITLE.fullmatch(document[0]) else number)
+            sizes[keys[-1]] += sum(map(len, document))
+            self.wikitext = self.wikitext or any(_is_wikitext(text) for text in document)
+        self.characters = sizes.total()
+        splits = dict(zip(sizes, deal(list(sizes.values())), strict=True))
+        self.unit = unit or ("documents" if _is_fair(sizes, splits) else "passages")
+        if self.unit not in UNITS:
+            raise InputError(f"The unit is '{unit}'; use one of {', '.join(UNITS)}.")
+        self.splits = [splits[key] for key in keys]
+        if self.unit == "passages":
+            self.splits = deal([sum(map(len, passage)) for passage in self.units()])
+
+    def units(self) -> Iterator[list[str]]:
+        """What is dealt out, in the order of the text: lists of paragraphs."""
+        limit = {"documents": 0, "pieces": PIECE,
+                 "passages": max(1, -(-self.characters // PASSAGES))}[self.unit]
+        for document in read_documents(self.path, self.parted):
+            if self.wikitext:
+                document = [_join(paragraph) for paragraph in document]
+            if self.unit == "passages":
+                document = [piece.strip() for text in document for piece in cut(text, limit)
+                            if piece.strip()]
+            yield from _in_parts(document, limit) if limit else (document,)
+
+    def __iter__(self) -> Iterator[tuple[int, list[str]]]:
+        """Each unit with the number of its split, 0 for training, 1 for validation, 2 for test."""
+        if self.unit == "pieces":
+            yield from _in_turn(self.units())
+        else:
+            yield from zip(self.splits, self.units(), strict=True)
 
 
-def split_documents(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Documents with the number of their split: of each ten in a row 8, 1 and 1, in a drawn order.
+def deal(sizes: Sequence[int]) -> list[int]:
+    """The split of each unit by its size: 1 and 2 get a tenth of the total each, 0 the rest.
 
-    The draw is always the same: datasets of several seeds, which training rotates, differ in
-    their masks only, and none trains on what another one validates.
+    Units are drawn in an order that is always the same, and the emptier of both takes the next if
+    it fits. One that is larger than a hundredth of the total would speak for its whole split: it
+    goes to training, unless too little is left without it.
     """
+    draw = random.Random(SPLIT_SEED)
+    order = sorted((draw.random(), number) for number in range(len(sizes)))
+    total, held, splits = sum(sizes), {1: 0, 2: 0}, [0] * len(sizes)
+    for limit in (total / 100, total / SHARE, total):
+        if min(held.values()) * SHARE > total / 2:
+            break
+        for _, number in order:
+            split = 2 if held[2] < held[1] else 1
+            fits = SHARE * (held[split] + sizes[number] / 2) <= total  # nearer to a tenth with it
+            if splits[number] == 0 and sizes[number] <= limit and fits:
+                splits[number] = split
+                held[split] += sizes[number]
+    return splits
+
+
+def _is_fair(sizes: dict, splits: dict) -> bool:
+    """Whether whole documents can be dealt out: ten or more, half of a tenth for each split."""
+    held = Counter()
+    for key, split in splits.items():
+        held[split] += sizes[key]
+    return len(sizes) >= FEW and 2 * SHARE * min(held[1], held[2]) >= sum(sizes.values())
+
+
+def _in_turn(pieces: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
+    """Of each ten pieces in a row 8 train, 1 validates and 1 tests, in a drawn order."""
     draw, order = random.Random(SPLIT_SEED), []
-    for document in read_documents(path):
+    for piece in pieces:
         if not order:
-            order = draw.sample(SHARES, len(SHARES))
-        yield order.pop(), document
+            shares = (0,) * 8 + (1, 2)
+            order = draw.sample(shares, len(shares))
+        yield order.pop(), piece
 
 
-def _cut(lines: Iterator[str], limit: int, path: Path) -> Iterator[list[str]]:
-    document, length, empty = [], 0, True
-    for line in lines:
-        is_title = line.startswith((" = ", "= ")) and TITLE.match(line) is not None
-        if document and (is_title or length > limit):
-            yield document
-            document, length = [], 0
-        if text := line.strip():
-            document.append(text)
-            length += len(text)
-            empty = False
-    if document:
-        yield document
-    if empty:
-        raise InputError(f"The input '{path}' holds no text; pass a file with some.")
+def _in_parts(paragraphs: list[str], limit: int) -> Iterator[list[str]]:
+    """Paragraphs in a row, together a little over `limit` characters; the last ones may be less."""
+    part, size = [], 0
+    for paragraph in paragraphs:
+        if size > limit:
+            yield part
+            part, size = [], 0
+        part.append(paragraph)
+        size += len(paragraph)
+    yield part
 
 
-class Packer:
-    """Cuts documents into chunks [CLS] ... [SEP] of exactly `max_len` tokens.
-
-    "token": documents run on, parted by [SEP], so that no chunk is padded; the tail that fills
-    no chunk is left out. "text": each text becomes one chunk, cut if long and padded if short.
-    """
-
-    def __init__(self, special: SpecialIds, max_len: int, kind: np.dtype, segment: str = "token"):
-        self.special, self.max_len, self.kind = special, max_len, kind
-        self.packed = segment == "token"
-        self.rest = np.empty(0, kind)
-        self.lost = 0  # tokens that no chunk holds
-
-    def __call__(self, texts: list[list[int]]) -> np.ndarray:
-        """Ids of some texts -> chunks [n, T]; keeps what does not fill the last one."""
-        room = self.max_len - 2
-        if not self.packed:
-            chunks = np.full((len(texts), self.max_len), self.special.pad, self.kind)
-            for chunk, ids in zip(chunks, texts, strict=True):
-                ids = [self.special.cls, *ids[:room], self.special.sep]
-                chunk[: len(ids)] = ids
-            self.lost += sum(max(0, len(ids) - room) for ids in texts)
-            return chunks
-        stream = np.concatenate([self.rest, *(np.array(ids, self.kind) for ids in texts)])
-        n = len(stream) // room
-        chunks = np.empty((n, self.max_len), self.kind)
-        chunks[:, 0], chunks[:, -1] = self.special.cls, self.special.sep
-        chunks[:, 1:-1] = stream[: n * room].reshape(n, room)
-        self.rest = stream[n * room :]
-        return chunks
+def _is_wikitext(text: str) -> bool:
+    return f" {UNKNOWN} " in text or any(mark in text for mark in JOINTS)
 
 
-def segments(paragraphs: list[str], characters: int) -> list[str]:
-    """Cut a document into texts of at most `characters`, at the spaces between words."""
-    text, pieces, start = " ".join(paragraphs), [], 0
-    while start < len(text):
-        end = start + characters
-        if end < len(text):
-            end = max(text.rfind(" ", start, end + 1), start + 1)
-            end = end if end > start + 1 else start + characters
-        pieces.append(text[start:end].strip())
-        start = end
-    return [piece for piece in pieces if piece]
+def _join(text: str) -> str:
+    for mark, joint in JOINTS.items():
+        text = text.replace(mark, joint)
+    return text

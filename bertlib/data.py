@@ -1,17 +1,23 @@
 """From a dataset file to batches: chunks by number, in order or shuffled, with their masks."""
 
-import glob
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bertlib.dataset_file import Block, Header, read_dataset
+from bertlib.corpus import SPLITS
+from bertlib.dataset_file import Block, read_dataset, read_header
+from bertlib.dataset_header import Header
 from bertlib.files import InputError
 from bertlib.masking import Masked, Masker
 from bertlib.tokens import Tokenizer
+
+NAME = re.compile(rf"({'|'.join(SPLITS)})_(?P<label>.+)_(?P<length>\d+)_(?P<seed>\d+)"
+                  r"\.msgpack\.gz")
 
 
 class Dataset:
@@ -51,12 +57,52 @@ def load_dataset(path: Path, tokenizer: Tokenizer) -> Dataset:
     return Dataset(*read_dataset(path, tokenizer))
 
 
-def find_files(pattern: str) -> list[Path]:
-    """The files that match `pattern`, in the order of their names; `InputError` if none does."""
-    paths = sorted(Path(name) for name in glob.glob(str(pattern)))
-    if not paths:
-        raise InputError(f"No dataset matches '{pattern}'; make one with prepare-mlm-dataset.")
-    return paths
+class SplitFiles(NamedTuple):
+    """The dataset files of one label and length: those to train on, to validate and to test.
+
+    Several training files hold the same text with other masks.
+    """
+
+    train: list[Path]
+    val: Path
+    test: Path
+
+
+def dataset_path(folder: Path, split: str, label: str, max_len: int, seed: int) -> Path:
+    """Where a split lies, such as wiki/datasets/train_wiki_128_123.msgpack.gz."""
+    return Path(folder) / f"{split}_{label}_{max_len}_{seed}.msgpack.gz"
+
+
+def find_datasets(folder: Path, label: str, max_len: int) -> SplitFiles:
+    """The files of exactly this label and length in `folder`, in the order of their names.
+
+    Raises `InputError` if there are none, if some are missing, or if they are not of one text,
+    dealt out in one way: then some would train on what others validate.
+    """
+    kinds = [match for match in map(NAME.fullmatch, _names(folder)) if match]
+    here = [match for match in kinds if (match["label"], int(match["length"])) == (label, max_len)]
+    if not here:
+        known = sorted({f"{match['label']} ({match['length']})" for match in kinds})
+        raise InputError(
+            f"There is no dataset '{label}' of {max_len} tokens a chunk in '{folder}', which has "
+            f"{', '.join(known) or 'none'}; make it with prepare-mlm-dataset -i TEXT -l {label} "
+            f"-o {folder} -m {max_len} -v VOCAB."
+        )
+    found: dict[str, list[Path]] = {split: [] for split in SPLITS}
+    for seed in sorted({match["seed"] for match in here}):
+        for split in SPLITS:
+            found[split].append(dataset_path(folder, split, label, max_len, int(seed)))
+    train, val, test = found.values()
+    origin = read_header(train[0]).origin
+    for path in (*train, *val, *test):
+        if read_header(path).origin != origin:
+            raise InputError(f"'{path}' and '{train[0]}' have one label, but not one text, split "
+                             "and vocabulary; remove one or prepare it under another label.")
+    return SplitFiles(train, val[0], test[0])
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir()) if Path(folder).is_dir() else []
 
 
 class Batches:

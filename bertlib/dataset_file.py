@@ -12,49 +12,23 @@ anew or done without.
 import gzip
 import hashlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import msgpack
 import numpy as np
 
+from bertlib.dataset_header import Header, parse_header
 from bertlib.files import InputError, atomic_write
 from bertlib.tokens import Tokenizer
 
-FORMAT, VERSION = "bertlib-mlm", 1
-MOST_IDS = 4_000_000_000  # ids in one file: what a header may claim before it is refused
+T = TypeVar("T")
 BLOCK_LIMIT = 64 * 1024 * 1024  # bytes of one block, before compression
 UNREADABLE = (OSError, EOFError, zlib.error, ValueError, TypeError, LookupError,
               msgpack.exceptions.UnpackException)
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a dataset file says about itself."""
-
-    count: int  # chunks
-    max_len: int  # tokens in a chunk, [CLS] and [SEP] counted
-    n_masked: int  # masked positions stored for a chunk; unused ones point nowhere (max_len)
-    n_tokens: int  # tokens that are not padding
-    seed: int
-    mask_rate: float
-    segment: str  # "token": packed; "text": cut at word boundaries and padded
-    split: str
-    source: str  # name of the input file
-    vocab_size: int
-    vocab_sha256: str
-    special_ids: dict[str, int]
-    sha256: str  # of the arrays of all blocks, in order
-    format: str = FORMAT
-    version: int = VERSION
-
-    def arrays(self) -> dict[str, tuple[int, np.dtype]]:
-        """(numbers for a chunk, their type) of each array, in the order of a block."""
-        kind, where = id_type(self.vocab_size), np.dtype("<u2")
-        return {"ids": (self.max_len, kind), "positions": (self.n_masked, where),
-                "replaced": (self.n_masked, kind)}
 
 
 @dataclass(frozen=True)
@@ -76,29 +50,35 @@ class Block:
             raise ValueError("it holds ids outside the vocabulary")
 
 
-def id_type(vocab_size: int) -> np.dtype:
-    """The smallest unsigned type that holds every id."""
-    return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
-
-
 def read_dataset(path: Path, tokenizer: Tokenizer) -> tuple[Header, Block]:
     """Header and chunks of a dataset file; from its unpacked copy, if that is there and whole.
 
     Raises `InputError` if the file is missing, truncated, altered, of another format or made
     with another vocabulary. Never decompresses more than the header announces.
     """
+    def whole(unpacker: msgpack.Unpacker) -> tuple[Header, Block]:
+        header = parse_header(unpacker.unpack(), path)
+        _check_vocab(header, tokenizer, path)
+        copy = path.with_name(f"{path.name}.unpacked")
+        return header, map_unpacked(copy, header) or _unpack(unpacker, header, copy)
+
     path = Path(path)
-    if not path.is_file():
+    return _open(path, whole)
+
+
+def read_header(path: Path) -> Header:
+    """What a dataset file says about itself; errors as in `read_dataset`."""
+    return _open(path, lambda unpacker: parse_header(unpacker.unpack(), path))
+
+
+def _open(path: Path, read: Callable[[msgpack.Unpacker], T]) -> T:
+    """What `read` makes of a dataset file; all that can go wrong as one `InputError`."""
+    if not Path(path).is_file():
         raise InputError(f"There is no dataset '{path}'; make it with prepare-mlm-dataset.")
     try:
         with gzip.open(path) as stream:
-            unpacker = msgpack.Unpacker(
-                stream, read_size=1 << 20, max_buffer_size=BLOCK_LIMIT, max_map_len=32
-            )
-            header = _read_header(unpacker, path)
-            _check_vocab(header, tokenizer, path)
-            copy = path.with_name(f"{path.name}.unpacked")
-            return header, map_unpacked(copy, header) or _unpack(unpacker, header, copy)
+            return read(msgpack.Unpacker(
+                stream, read_size=1 << 20, max_buffer_size=BLOCK_LIMIT, max_map_len=32))
     except InputError:
         raise
     except UNREADABLE as error:
@@ -108,33 +88,21 @@ def read_dataset(path: Path, tokenizer: Tokenizer) -> tuple[Header, Block]:
         ) from None
 
 
-def _read_header(unpacker: msgpack.Unpacker, path: Path) -> Header:
-    entries = unpacker.unpack()
-    if not isinstance(entries, dict) or entries.get("format") != FORMAT:
-        raise InputError(f"'{path}' is not a dataset of this course; use prepare-mlm-dataset.")
-    if entries.get("version") != VERSION:
-        version = entries.get("version")
-        raise InputError(
-            f"The dataset '{path}' has version {version!r}, this code reads {VERSION}; make it "
-            "again with prepare-mlm-dataset."
-        )
-    if set(entries) != {field.name for field in fields(Header)}:
-        raise ValueError("the header has other entries than it should")
-    header = Header(**entries)
-    whole = (header.count, header.max_len, header.n_masked, header.vocab_size)
-    if not all(isinstance(n, int) and n > 0 for n in whole) or header.n_masked > header.max_len:
-        raise ValueError("the header holds impossible counts")
-    if header.count * header.max_len > MOST_IDS:
-        raise ValueError("the header announces more ids than a file may hold")
-    return header
-
-
 def _check_vocab(header: Header, tokenizer: Tokenizer, path: Path) -> None:
-    if header.vocab_sha256 != tokenizer.sha256 or header.special_ids != asdict(tokenizer.special):
+    origin = header.origin
+    if (origin.vocab_sha256 != tokenizer.sha256
+            or origin.special_ids != asdict(tokenizer.special)):
         raise InputError(
             f"The dataset '{path}' was made with another vocabulary ({header.vocab_size} tokens, "
             f"this one has {len(tokenizer)}); pass that vocabulary or prepare the dataset again."
         )
+    if (origin.lowercase, origin.strip_accents) != (tokenizer.lowercase, tokenizer.strip_accents):
+        made, now = ("lower-cased" if lower else "cased"
+                     for lower in (origin.lowercase, tokenizer.lowercase))
+        raise InputError(f"The dataset '{path}' was read as {made} text (strip_accents "
+                         f"{origin.strip_accents}), the vocabulary is now read as {now} "
+                         f"({tokenizer.strip_accents}); undo that in tokenizer_config.json, or "
+                         "prepare the dataset again.")
 
 
 def _unpack(unpacker: msgpack.Unpacker, header: Header, copy: Path) -> Block:

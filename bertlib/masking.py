@@ -69,8 +69,13 @@ class Masked:
         return Masked(*(p if p is None else p.pin_memory() for p in parts))
 
 
+def n_hidden(counts: Tensor, rate: float) -> Tensor:
+    """How many of so many ordinary tokens a puzzle hides: `rate` of them, at least one."""
+    return (counts.double() * rate).round().long().clamp(min=1).minimum(counts)
+
+
 class Masker:
-    """Draws masks for batches of token ids of one vocabulary."""
+    """Draws masks for batches of token ids of one vocabulary; [UNK] is no word to predict."""
 
     def __init__(self, tokenizer: Tokenizer, config: MaskingConfig | None = None):
         self.config = config or MaskingConfig()
@@ -79,7 +84,7 @@ class Masker:
         self.pad_id = special.pad
         self.ordinary = torch.tensor(tokenizer.ordinary_ids)
         self.maskable = torch.ones(len(tokenizer), dtype=torch.bool)
-        self.maskable[[special.pad, special.cls, special.sep]] = False
+        self.maskable[[special.pad, special.cls, special.sep, special.unk]] = False
 
     def choose(self, ids: Tensor, rate: float, generator: torch.Generator) -> Tensor:
         """Positions to predict: in each row `rate` of its ordinary tokens, at least one.
@@ -89,7 +94,7 @@ class Masker:
         candidates = self.maskable[ids]  # [B, T]
         scores = torch.rand(ids.shape, generator=generator).masked_fill_(~candidates, -1.0)
         counts = candidates.sum(1)  # [B]
-        wanted = (counts * rate).round().long().clamp(min=1).minimum(counts)
+        wanted = n_hidden(counts, rate)
         best = scores.topk(int(wanted.max()), dim=1)  # [B, most], highest score first
         taken = torch.arange(best.indices.shape[1]) < wanted[:, None]
         rows = torch.arange(len(ids))[:, None] * ids.shape[1]

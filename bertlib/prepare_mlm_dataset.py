@@ -12,37 +12,38 @@ where wiki is the label, 128 is the max length, and 123 is the random seed.
 """
 
 import argparse
-import gzip
-import hashlib
 import random
 import re
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import msgpack
-import numpy as np
 import torch
 from tqdm import tqdm
 
-from bertlib.corpus import SPLITS, Packer, segments, split_documents
-from bertlib.dataset_file import Block, Header, id_type
+from bertlib.corpus import SPLITS, UNKNOWN, Corpus
+from bertlib.data import dataset_path
+from bertlib.dataset_header import Header, Origin
 from bertlib.files import InputError, atomic_write, check_output_folder, run_command
-from bertlib.masking import Masker, MaskingConfig
+from bertlib.masking import MaskingConfig
+from bertlib.packing import SplitWriter
+from bertlib.texts import PARTED, text_sha256
 from bertlib.tokens import Tokenizer
 
 BATCH_CHARACTERS = 1_000_000  # text that is encoded at once: enough to keep all cores busy
-CHUNKS_IN_BLOCK = 4096
-CHARACTERS_PER_TOKEN = 3.6  # a little under English prose's 4.2: few segments overflow
+MUCH_UNKNOWN = 0.05  # share of [UNK] above which the vocabulary does not suit the text
+
+Mark = tuple[int, int, bool]  # of a paragraph: its split, its characters, whether a unit ends
 
 
 @dataclass(frozen=True)
 class PrepareConfig:
-    """One preparation: what to read, how to cut and mask it, where to write."""
+    """One preparation: what to read, how to cut and mask it, where to write.
+
+    documents: what parts them, as in `texts`. unit: what is dealt out, as in `corpus`.
+    """
 
     input: Path
     label: str
@@ -51,6 +52,8 @@ class PrepareConfig:
     max_len: int = 128
     seed: int = 123
     segment: str = "token"
+    documents: str = "titles"
+    unit: str = ""
     masking: MaskingConfig = MaskingConfig()
 
     def __post_init__(self):
@@ -68,83 +71,31 @@ class PrepareConfig:
 
     def path(self, split: str) -> Path:
         """Where a split goes, such as wiki/datasets/train_wiki_128_123.msgpack.gz."""
-        name = f"{split}_{self.label}_{self.max_len}_{self.seed}.msgpack.gz"
-        return Path(self.output) / name
+        return dataset_path(Path(self.output), split, self.label, self.max_len, self.seed)
 
-
-class SplitWriter:
-    """Masks and writes the chunks of one split: blocks to a temporary file, header last."""
-
-    def __init__(self, split: str, config: PrepareConfig, tokenizer: Tokenizer):
-        self.split, self.config, self.tokenizer = split, config, tokenizer
-        kind = id_type(len(tokenizer))
-        self.packer = Packer(tokenizer.special, config.max_len, kind, config.segment)
-        self.waiting = np.empty((0, config.max_len), kind)  # chunks that fill no block yet
-        self.masker = Masker(tokenizer, config.masking)
-        self.generator = torch.Generator().manual_seed(config.seed * 3 + SPLITS.index(split))
-        self.n_masked = max(1, round(config.masking.rate * (config.max_len - 2)))
-        self.count = self.n_tokens = 0
-        self.digest = hashlib.sha256()
-        self.spool = tempfile.TemporaryFile(dir=config.output)  # noqa: SIM115 (closed by prepare)
-        self.zip = gzip.GzipFile("", "wb", compresslevel=1, fileobj=self.spool, mtime=0)
-
-    def add(self, texts: list[list[int]]) -> None:
-        """Pack some texts (token ids); write the blocks that are full."""
-        self.waiting = np.concatenate([self.waiting, self.packer(texts)])
-        while len(self.waiting) >= CHUNKS_IN_BLOCK:
-            self.flush()
-
-    def flush(self) -> None:
-        """Mask and write one block of the chunks that wait (at the end a short one)."""
-        block, self.waiting = np.split(self.waiting, [CHUNKS_IN_BLOCK])
-        if len(block) == 0:
-            return
-        packed = self.mask(block).pack()
-        for name in ("ids", "positions", "replaced"):
-            self.digest.update(packed[name])
-        self.zip.write(msgpack.packb(packed))
-
-    def mask(self, ids: np.ndarray) -> Block:
-        """Chunks [n, T] with a frozen puzzle each; rows with fewer masks are filled up."""
-        tokens = torch.from_numpy(ids.astype(np.int64))
-        puzzle = self.masker(tokens, self.generator)
-        rows, columns = puzzle.positions // ids.shape[1], puzzle.positions % ids.shape[1]
-        slots = torch.arange(len(rows)) - torch.searchsorted(rows, rows)  # 0, 1, 2 in each row
-        positions = np.full((len(ids), self.n_masked), ids.shape[1], "<u2")
-        replaced = np.zeros((len(ids), self.n_masked), ids.dtype)
-        positions[rows, slots] = columns
-        replaced[rows, slots] = puzzle.input_ids.reshape(-1)[puzzle.positions]
-        self.count += len(ids)
-        self.n_tokens += int((tokens != self.tokenizer.special.pad).sum())
-        return Block(ids, positions, replaced)
-
-    def finish(self) -> Header:
-        """Put the header in front and the whole in its place, all or nothing."""
-        self.zip.close()
-        header = Header(
-            count=self.count, max_len=self.config.max_len, n_masked=self.n_masked,
-            n_tokens=self.n_tokens, seed=self.config.seed, mask_rate=self.config.masking.rate,
-            segment=self.config.segment, split=self.split, source=Path(self.config.input).name,
-            vocab_size=len(self.tokenizer), vocab_sha256=self.tokenizer.sha256,
-            special_ids=asdict(self.tokenizer.special), sha256=self.digest.hexdigest(),
+    def origin(self, corpus: Corpus, tokenizer: Tokenizer) -> Origin:
+        """What the files will tell of where they come from."""
+        return Origin(
+            source=corpus.path.name, source_sha256=text_sha256(corpus.path), parted=corpus.parted,
+            unit=corpus.unit, wikitext=corpus.wikitext, vocab_size=len(tokenizer),
+            vocab_sha256=tokenizer.sha256, lowercase=tokenizer.lowercase,
+            strip_accents=tokenizer.strip_accents, special_ids=asdict(tokenizer.special),
+            segment=self.segment,
         )
-        self.spool.seek(0)
-        with atomic_write(self.config.path(self.split)) as stream:
-            with gzip.GzipFile("", "wb", fileobj=stream, mtime=0) as front:
-                front.write(msgpack.packb(asdict(header)))
-            shutil.copyfileobj(self.spool, stream, 1 << 20)
-        return header
 
 
-def batches(config: PrepareConfig) -> Iterator[tuple[list[str], list[tuple[int, int, bool]]]]:
-    """Texts to encode at once, each with (split, characters, whether a document ends with it)."""
+def batches(corpus: Corpus, unknown: str) -> Iterator[tuple[list[str], list[Mark]]]:
+    """Paragraphs to encode at once, each with its mark.
+
+    In word-level WikiText `unknown`, a sign that is read as [UNK], takes the place of <unk>.
+    """
     texts, marks, size = [], [], 0
-    length = int((config.max_len - 2) * CHARACTERS_PER_TOKEN)
-    for split, document in split_documents(config.input):
-        parts = document if config.segment == "token" else segments(document, length)
-        lengths = [len(part) for part in parts]
-        texts += parts
-        marks += [(split, n, i == len(parts)) for i, n in enumerate(lengths, 1)]
+    for split, paragraphs in corpus:
+        lengths = [len(paragraph) for paragraph in paragraphs]
+        marks += [(split, n, i == len(paragraphs)) for i, n in enumerate(lengths, 1)]
+        if corpus.wikitext:
+            paragraphs = [text.replace(UNKNOWN, unknown) for text in paragraphs]
+        texts += paragraphs
         size += sum(lengths)
         if size > BATCH_CHARACTERS:
             yield texts, marks
@@ -153,23 +104,27 @@ def batches(config: PrepareConfig) -> Iterator[tuple[list[str], list[tuple[int, 
 
 
 def prepare(config: PrepareConfig, progress: bool = False) -> dict[str, Header]:
-    """Write the three files of `config`; gives their headers by split.
+    """Write the three files of `config`; returns their headers by split.
 
     Streams: batches are encoded on all cores while those before are masked and compressed.
     Raises `InputError` for bad input; then no file is written and older ones are left alone.
     """
     tokenizer = Tokenizer.load(config.vocab)
     check_output_folder(config.output)
+    corpus = Corpus(config.input, config.documents, config.unit)
+    origin = config.origin(corpus, tokenizer)
     with ExitStack() as stack:
         stack.enter_context(one_thread())
-        writers = [SplitWriter(split, config, tokenizer) for split in SPLITS]
-        for writer in writers:
-            stack.callback(writer.spool.close)
+        writers = []
+        for split in SPLITS:
+            writers.append(SplitWriter(split, tokenizer, origin, config.masking, config.max_len,
+                                       config.seed, config.output))
+            stack.callback(writers[-1].close)
         bar = stack.enter_context(
-            tqdm(total=_size(config.input), unit="B", unit_scale=True,
+            tqdm(total=corpus.characters, unit=" characters", unit_scale=True,
                  disable=None if progress else True)  # None: shown on a terminal only
         )
-        for encodings, marks in tokenizer.encode_stream(batches(config)):
+        for encodings, marks in tokenizer.encode_stream(batches(corpus, tokenizer.unknown_sign)):
             bar.update(_write(writers, encodings, marks))
         for writer in writers:
             writer.flush()
@@ -178,7 +133,11 @@ def prepare(config: PrepareConfig, progress: bool = False) -> dict[str, Header]:
                     f"The input '{config.input}' is too short: the {writer.split} split got no "
                     f"chunk of {config.max_len} tokens; pass more text or a smaller max-len."
                 )
-        return {writer.split: writer.finish() for writer in writers}
+        with ExitStack() as files:  # all are whole on the disk before the first takes its place
+            streams = [files.enter_context(atomic_write(config.path(split))) for split in SPLITS]
+            for writer, stream in zip(writers, streams, strict=True):
+                writer.finish(stream)
+        return {writer.split: writer.header() for writer in writers}
 
 
 @contextmanager
@@ -192,21 +151,31 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _size(path: Path) -> int | None:
-    """Bytes of text in a file, if it is not compressed; for the progress bar."""
-    return path.stat().st_size if path.suffix in (".txt", ".tokens") and path.exists() else None
-
-
-def _write(writers: list[SplitWriter], encodings: list, marks: list[tuple[int, int, bool]]) -> int:
-    """Hand each text to its split; gives the number of characters."""
-    separator = [writers[0].tokenizer.special.sep] if writers[0].packer.packed else []
+def _write(writers: list[SplitWriter], encodings: list, marks: list[Mark]) -> int:
+    """Hand each text to its split; returns the number of characters."""
     for number, writer in enumerate(writers):
-        writer.add([
-            encoding.ids + separator if ends else encoding.ids
-            for encoding, (split, _, ends) in zip(encodings, marks, strict=True)
-            if split == number
-        ])
+        writer.add([(encoding.ids, ends) for encoding, (split, _, ends)
+                    in zip(encodings, marks, strict=True) if split == number])
     return sum(characters for _, characters, _ in marks)
+
+
+def told(config: PrepareConfig, headers: dict[str, Header]) -> Iterator[str]:
+    """What a reader should know of the files, line by line."""
+    origin = headers["train"].origin
+    yield f"split: whole {origin.unit}" if origin.unit == "documents" else (
+        f"split: contiguous {origin.unit}, so that a document may stand in two splits")
+    if origin.wikitext:
+        yield f"WikiText's marks: '@-@' and the like are joined, '{UNKNOWN}' is [UNK]"
+    for split, header in headers.items():
+        padding = 1 - header.n_tokens / (header.count * header.max_len)
+        yield (f"{config.path(split)}: {header.count:,} chunks, {padding:.1%} padding, "
+               f"{header.n_unknown / header.n_tokens:.1%} [UNK], {header.n_lost:,} tokens at the "
+               "end left out")
+    unknown = headers["train"].n_unknown / headers["train"].n_tokens
+    if unknown > MUCH_UNKNOWN:
+        yield (f"warning: {unknown:.0%} of the tokens are [UNK], since the vocabulary does not "
+               f"know this text; train one of its own with python -m bertlib.tokens -i "
+               f"{config.input} -o FOLDER --size 8192, and pass -v FOLDER")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -216,7 +185,8 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parse.add_argument
-    add("-i", "--input", required=True, type=Path, help="The input text file to be processed.")
+    add("-i", "--input", required=True, type=Path,
+        help="The input text file to be processed, or a folder of them.")
     add("-l", "--label", required=True, help="The label to be used for the dataset.")
     add("-o", "--output", required=True, type=Path, help="The output directory for the dataset.")
     add("-m", "--max-len", required=True, type=int, help="The maximum length of the tokens.")
@@ -224,7 +194,9 @@ def parser() -> argparse.ArgumentParser:
         help="The directory containing the vocabulary files.")
     add("-s", "--seed", type=int, help="The random seed to be used (drawn if missing).")
     add("--segment", default="token", metavar="{token,text}",
-        help="Cut by tokens and pack (default), or by characters at words and pad.")
+        help="Documents run on in full chunks (default), or each has chunks of its own, padded.")
+    add("--documents", default="titles", metavar=f"{{{','.join(PARTED)}}}",
+        help="What parts documents: titles as in WikiText (default), blank lines, or line ends.")
     return parse
 
 
@@ -235,9 +207,8 @@ def main(arguments: list[str] | None = None) -> None:
         options.seed = random.SystemRandom().randrange(1000)
         print(f"seed: {options.seed} (drawn; pass -s {options.seed} to get the same files)")
     config = PrepareConfig(**vars(options))
-    for split, header in prepare(config, progress=True).items():
-        padding = 1 - header.n_tokens / (header.count * header.max_len)
-        print(f"{config.path(split)}: {header.count:,} chunks, {padding:.1%} padding")
+    for line in told(config, prepare(config, progress=True)):
+        print(line)
 
 
 def command() -> None:

@@ -13,7 +13,7 @@ lone -- torchrun would take --start for an option of its own.
 import argparse
 import os
 import sys
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ import torch
 
 from bertlib.baselines import baselines
 from bertlib.bert import BertForMaskedLM
-from bertlib.checkpoint import Checkpoints, load_weights
 from bertlib.counts import start_from_counts
-from bertlib.data import Batches, Dataset, find_files, load_dataset
+from bertlib.data import Batches, Dataset, load_dataset
+from bertlib.dataset_file import read_header
 from bertlib.device import machine_name
 from bertlib.files import PROJECT, InputError, nearest, write_json
 from bertlib.masking import Masker, MaskingConfig
@@ -31,10 +31,13 @@ from bertlib.optim import batch_size
 from bertlib.plots import save_plot
 from bertlib.ranks import ALONE, Ranks, join, run_on_ranks
 from bertlib.runlog import read_metrics
+from bertlib.runs import Identity, Run, claim_run, find_run
 from bertlib.settings import PRESETS, Settings
 from bertlib.tokens import Tokenizer
 from bertlib.trainer import Trainer, Watcher
-from bertlib.workspace import choose_run, ensure_datasets
+from bertlib.workspace import EMBEDDED, ensure_datasets
+
+INTERRUPTED = 130  # exit status, as a shell gives it after Ctrl-C
 
 
 def choose_preset(name: str) -> str:
@@ -61,14 +64,10 @@ def notebook_settings(before: set[str], namespace: dict[str, Any]) -> dict[str, 
 def load_data(settings: Settings, base: Path, label: str,
               tokenizer: Tokenizer) -> tuple[Batches, Dataset]:
     """Training batches and validation split of `label`, made from the texts if missing."""
-    paths = find_files(ensure_datasets(base, label, settings.seq_len))
-    name = paths[0].name.removeprefix("train_")
-    val = load_dataset(paths[0].with_name(f"val_{name}"), tokenizer)
-    if val.header.max_len != settings.seq_len:
-        raise InputError(f"'{name}' has {val.header.max_len} tokens a chunk, seq_len says "
-                         f"{settings.seq_len}; set seq_len={val.header.max_len}.")
+    files = ensure_datasets(base, label, settings.seq_len)
+    val = load_dataset(files.val, tokenizer)
     masker = Masker(tokenizer, MaskingConfig())
-    batches = Batches(paths, masker, tokenizer, settings.seed, settings.dynamic_masks)
+    batches = Batches(files.train, masker, tokenizer, settings.seed, settings.dynamic_masks)
     batches.require(settings.batch_size)
     return batches, val
 
@@ -81,42 +80,53 @@ def build(settings: Settings, base: Path, label: str, folder: Path,
     torch.manual_seed(settings.seed)
     model = BertForMaskedLM(settings.model_config(len(tokenizer)))
     if settings.start != "random":
-        special = list(val.header.special_ids.values())
-        start_from_counts(model, batches.data.slices, special, settings.count_start())
+        start_from_counts(model, batches.data.slices, val.header.special, settings.count_start())
     return Trainer(settings, model, batches, val, batches.masker, folder, watch, ranks)
 
 
-def pretrain(settings: Settings, base: Path = PROJECT / "wiki", label: str = "english",
+def identity(settings: Settings, label: str, trainer: Trainer) -> Identity:
+    """What run a trainer's is."""
+    hashes = [read_header(path).sha256 for path in trainer.batches.paths]
+    return Identity(label, settings.as_dict(), asdict(trainer.model.config),
+                    trainer.val.header.origin.vocab_sha256, [*hashes, trainer.val.header.sha256])
+
+
+def pretrain(settings: Settings, base: Path = PROJECT / "wiki", label: str = EMBEDDED,
              resume: str = "auto", watch: Watcher | None = None, progress: bool = False,
              preset: str = "") -> Path:
-    """Train by `settings` on the datasets of `label` in `base`; gives the run folder.
+    """Train by `settings` on the datasets of `label` in `base`; returns the run folder.
 
-    Writes settings.json, logs/, checkpoints/ and at the end report.json: the score on the whole
-    validation split with its baselines and conditions. Under torchrun all ranks train together.
+    Writes run.json, vocabulary, logs/, checkpoints/ and at the end report.json: the score on the
+    whole validation split with its baselines and conditions. A run folder appears when all has
+    been checked. Under torchrun all ranks train together. Errors as in `runs.claim_run`, and
+    `InputError` for data that are missing or do not fit.
     """
     base = Path(base)
     with join(settings.device) as ranks:
         ranks.require(batch_size(settings, progress=0))
-        folder = ranks.from_writer(lambda: choose_run(base, settings, resume))
-        folder.mkdir(parents=True, exist_ok=True)
-        trainer = build(settings, base, label, folder, watch, ranks)
-        go_on(trainer)
-        if ranks.is_writer:
-            write_json(folder / "settings.json", settings.as_dict())
-        among = f", {ranks.world} ranks" if ranks.world > 1 else ""
-        trainer.log.say(f"on {trainer.device}, {trainer.dtype}{among}, from step {trainer.step}")
-        score = trainer.run(progress and ranks.is_writer)
-        if ranks.is_writer and not trainer.stopped:
-            report = describe(trainer, score, label, preset)
-            write_json(folder / "report.json", report)
-            save_plot(folder, read_metrics(folder, "val"), report)
-    return folder
+        trainer = build(settings, base, label, base, watch, ranks)
+        here = identity(settings, label, trainer)
+        run = claim_run(base, here, resume) if ranks.is_writer else None
+        try:
+            trainer.open(ranks.from_writer(lambda: run.folder))
+            go_on(trainer)
+            if run:
+                run.begin(here, trainer.batches.tokenizer)
+            score = trainer.run(progress and ranks.is_writer)
+            if run and not trainer.stopped:
+                report = describe(trainer, score, label, preset)
+                write_json(trainer.folder / "report.json", report)
+                save_plot(trainer.folder, read_metrics(trainer.folder, "val"), report)
+        finally:
+            if run:
+                run.close()
+    return trainer.folder
 
 
 def go_on(trainer: Trainer) -> None:
     """Restore the newest checkpoint of the trainer's folder, if there is one.
 
-    `InputError` if it has another form or vocabulary, or if the ranks do not see the same one.
+    `InputError` if it has another form, or if the ranks do not see the same one.
     """
     state, where = trainer.checkpoints.newest(), trainer.checkpoints.folder
     steps = trainer.ranks.gather(-1 if state is None else state["step"])
@@ -128,11 +138,6 @@ def go_on(trainer: Trainer) -> None:
     if not isinstance(state["random"], list):
         raise InputError(f"The checkpoint in '{where}' is of an older version of this code; begin "
                          "a new run with --resume never.")
-    if state["vocab_sha256"] != trainer.val.header.vocab_sha256:
-        raise InputError(
-            f"The checkpoint in '{where}' was trained with another vocabulary than the dataset "
-            "has; prepare the data with the run's vocabulary."
-        )
     trainer.restore(state)
 
 
@@ -140,11 +145,11 @@ def describe(trainer: Trainer, score, label: str, preset: str,
              neighbours: bool = True) -> dict[str, Any]:
     """The result of a run with its conditions and its baselines, as plain values."""
     header = trainer.val.header
-    special = list(header.special_ids.values())
     scored = trainer.val.frozen(slice(trainer.settings.final_chunks or None), trainer.masker)
     train = trainer.batches.data
     return {
-        "preset": preset, "label": label, "source": header.source,
+        "preset": preset, "label": label, "source": header.origin.source,
+        "held_out": header.origin.unit,
         "val_loss": score.loss, "val_accuracy": score.accuracy, "masked_words": score.count,
         "tokens": trainer.tokens, "steps": trainer.step, "minutes": trainer.seconds / 60,
         "train_tokens": train.ids.size, "parameters": trainer.model.n_parameters(),
@@ -152,19 +157,8 @@ def describe(trainer: Trainer, score, label: str, preset: str,
         "precision": str(trainer.dtype), "threads": torch.get_num_threads(),
         "ranks": trainer.ranks.world,
         "machine": machine_name(trainer.device), "torch": str(torch.__version__),
-        **baselines(train.slices(), scored, header.vocab_size, special, neighbours),
+        **baselines(train.slices(), scored, header.vocab_size, header.special, neighbours),
     }
-
-
-def load_model(folder: Path, vocab_size: int, best: bool = False) -> BertForMaskedLM:
-    """The model of a run folder, in evaluation mode: its newest checkpoint or its best one."""
-    checkpoints = Checkpoints(Path(folder) / "checkpoints")
-    state = checkpoints.best_state() if best else checkpoints.newest()
-    if state is None:
-        raise InputError(f"'{folder}' holds no checkpoint; train first.")
-    model = BertForMaskedLM(Settings(**state["settings"]).model_config(vocab_size))
-    load_weights(model, state["model"], f"The checkpoint in '{folder}'")
-    return model.eval()
 
 
 def parser() -> argparse.ArgumentParser:
@@ -173,10 +167,11 @@ def parser() -> argparse.ArgumentParser:
         prog="pretrain", description=__doc__, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parse.add_argument("--preset", default="auto", help=f"auto, {', '.join(PRESETS)}")
+    parse.add_argument("--preset", help=f"auto (default), {', '.join(PRESETS)}; a run that is "
+                       "resumed by name keeps its settings")
     parse.add_argument("--base", type=Path, default=PROJECT / "wiki", help="the base folder")
-    parse.add_argument("--label", default="english", help="of the datasets to train on")
-    parse.add_argument("--resume", default="auto", help="auto, never or a run's name")
+    parse.add_argument("--label", help=f"of the datasets to train on (default {EMBEDDED})")
+    parse.add_argument("--resume", default="auto", help="auto, never, a run's name or its path")
     for field in fields(Settings):
         kind = boolean if field.type is bool else field.type
         parse.add_argument(f"--{field.name.replace('_', '-')}", type=kind, metavar="VALUE")
@@ -197,16 +192,24 @@ def main(arguments: list[str] | None = None) -> None:
     if unknown:
         names = [f"--{name.replace('_', '-')}" for name in options]
         raise InputError(f"There is no option '{unknown[0]}'. {nearest(unknown[0], names)}")
-    preset = choose_preset(options.pop("preset"))
-    base, label, resume = (options.pop(name) for name in ("base", "label", "resume"))
+    preset, base, label, resume = (options.pop(n) for n in ("preset", "base", "label", "resume"))
     given = {name: value for name, value in options.items() if value is not None}
-    settings = Settings.make(preset, **given)
-    folder = pretrain(settings, base, label, resume, progress=True, preset=preset)
+    if preset is None and resume not in ("auto", "never"):
+        kept = Identity.read(find_run(base, resume))
+        preset, label = "", label or kept.label
+        settings = Settings(**kept.settings | given)
+    else:
+        preset = choose_preset(preset or "auto")
+        settings = Settings.make(preset, **given)
+    folder = pretrain(settings, base, label or EMBEDDED, resume, progress=True, preset=preset)
     if not Ranks.here().is_writer:
         return
     last = read_metrics(folder, "val")[-1]
     print(f"{folder}: step {last['step']}, validation loss {last['loss']:.3f} nats, "
           f"accuracy {last['accuracy']:.1%}")
+    if Ranks.here().world == 1 and not Run(folder).is_finished():
+        print("Interrupted; the same command goes on from there.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 def command() -> None:

@@ -4,11 +4,12 @@ And what one sees meanwhile: the progress bar.
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -21,12 +22,13 @@ from bertlib.files import InputError
 class RunLog:
     """Appends to `logs/` of a run folder; each line is whole on disk when `write` returns."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, step: int = 0):
+        """Go on at `step`: TensorBoard then hides what a killed run wrote after it."""
         self.folder = Path(folder) / "logs"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.text = (self.folder / "log.txt").open("a", encoding="utf-8", buffering=1)
-        self.metrics = (self.folder / "metrics.jsonl").open("a", encoding="utf-8", buffering=1)
-        self.events = SummaryWriter(str(self.folder))
+        self.text = _append(self.folder / "log.txt")
+        self.metrics = _append(self.folder / "metrics.jsonl")
+        self.events = SummaryWriter(str(self.folder), purge_step=step + 1 if step else None)
 
     def say(self, message: str) -> None:
         """One line in log.txt, with the time of day."""
@@ -63,6 +65,16 @@ class NoLog(RunLog):
         """Nothing."""
 
 
+def _append(path: Path) -> TextIO:
+    """Open a text to write whole lines at its end; one that a crash cut off is ended first."""
+    with path.open("a+b") as stream:
+        if stream.tell():
+            stream.seek(-1, os.SEEK_END)
+            if stream.read(1) != b"\n":
+                stream.write(b"\n")
+    return path.open("a", encoding="utf-8", buffering=1)
+
+
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
 
@@ -97,7 +109,8 @@ def progress_bar(done: float, flops: float, device: torch.device, dtype: torch.d
     peak = measured_peak(device, dtype) if show else 0.0
     form = "{percentage:3.0f}%|{bar:20}| {elapsed}<{remaining} {postfix}"
     with tqdm(total=1.0, initial=done, bar_format=form, disable=not show) as bar:
-        def advance(progress: float, step: int, tokens: int, seconds: float) -> None:
+        def advance(progress: float, step: int, tokens: int, seconds: float,
+                    loss: float | None = None, accuracy: float | None = None) -> None:
             speed = tokens / max(seconds, 1e-9)
             share = f", MFU {speed * flops / peak:.0%}" if peak else ""
             bar.set_postfix_str(f"step {step}, {speed:,.0f} tokens/s{share}", refresh=False)

@@ -87,12 +87,17 @@ class Tokenizer:
         if lowercase is None:
             lowercase = not any(t != t.lower() for t in self.vocab if t[:1] != "[")
         self.lowercase = lowercase
+        self.strip_accents, self.unknown_sign = None, '\u2327'
         self.backend = BertWordPieceTokenizer(ids, lowercase=lowercase)._tokenizer
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
         """From a `vocab.txt` or the folder that holds it; errors as in `load_vocab`."""
         return cls(load_vocab(path))
+
+    def save(self, folder: Path) -> None:
+        """x"""
+        save_vocab(self.vocab, folder / "vocab.txt")
 
     def __len__(self) -> int:
         return len(self.vocab)

@@ -1,69 +1,45 @@
-"""The base folder: where texts, vocabulary, datasets and runs lie, and which run is next.
+"""The base folder, such as `wiki`: input, vocab, datasets, and runs with run0, run1, ..."""
 
-Its layout is that of `wiki`: input, vocab, datasets, and runs with run0, run1, ...
-"""
-
-import json
-import shutil
 from pathlib import Path
 
-from bertlib.files import InputError, atomic_write
+from bertlib.data import SplitFiles, find_datasets
+from bertlib.dataset_file import read_header
+from bertlib.files import InputError
 from bertlib.prepare_mlm_dataset import PrepareConfig, prepare
-from bertlib.settings import Settings
+from bertlib.texts import text_files, text_sha256
+from bertlib.tokens import Tokenizer
 
+EMBEDDED = "english"  # the label of what is made from the texts in `input`, and nothing else
 DATA_SEED = 123
+# The course's own text is still dealt out in the way in which its stored results were made.
+COURSE_SHA256 = "50f1227bb846cb061cb1bc831bccd3cbf53f09618bff2a3cfff1f0909390a89a"
 
 
-def embedded_corpus(base: Path) -> Path:
-    """All .xz texts of `base`/input as one file in `base`/datasets, made if need be.
+def ensure_datasets(base: Path, label: str, max_len: int, progress: bool = False) -> SplitFiles:
+    """The dataset files of `label` in `base`/datasets, chunks of `max_len` tokens.
 
-    Compressed streams may simply be joined: the joined file unpacks to the joined texts.
+    Those of `english` are made from the texts in `base`/input where they are missing, and anew
+    where text or vocabulary changed. Other labels are only found: `InputError` if they are not.
     """
-    parts = sorted((base / "input").glob("*.xz"))
-    if not parts:
-        raise InputError(f"There is no .xz text in '{base / 'input'}'; put some there.")
-    joined = base / "datasets" / "english.txt.xz"
-    joined.parent.mkdir(parents=True, exist_ok=True)
-    if not joined.exists() or joined.stat().st_size != sum(p.stat().st_size for p in parts):
-        with atomic_write(joined) as stream:
-            for part in parts:
-                with part.open("rb") as source:
-                    shutil.copyfileobj(source, stream)
-    return joined
-
-
-def ensure_datasets(base: Path, label: str, max_len: int, source: Path | None = None,
-                    progress: bool = False) -> str:
-    """The pattern of the training files of `label`, which are made from `source` if missing."""
     folder = base / "datasets"
-    pattern = str(folder / f"train_{label}_{max_len}_*.msgpack.gz")
-    if not list(folder.glob(Path(pattern).name)):
-        source = source or embedded_corpus(base)
-        config = PrepareConfig(source, label, folder, base / "vocab", max_len, DATA_SEED)
-        prepare(config, progress)
-    return pattern
+    if label == EMBEDDED and (base / "input").is_dir() and _is_stale(base, max_len):
+        folder.mkdir(exist_ok=True)
+        source = base / "input"
+        unit = "pieces" if text_sha256(source) == COURSE_SHA256 else ""
+        prepare(PrepareConfig(source, label, folder, base / "vocab", max_len, DATA_SEED,
+                              unit=unit), progress)
+    return find_datasets(folder, label, max_len)
 
 
-def run_number(folder: Path) -> int:
-    """N of a folder named runN; -1 for others."""
-    number = folder.name.removeprefix("run")
-    return int(number) if number.isdigit() else -1
-
-
-def choose_run(base: Path, settings: Settings, resume: str = "auto") -> Path:
-    """The run folder to use below `base`/runs.
-
-    "auto" goes on with the latest run if it has the same settings and did not finish, and else
-    begins the next number; "never" begins the next number; "run3" goes on with that one.
-    """
-    folder = base / "runs"
-    runs = sorted((p for p in folder.glob("run*") if run_number(p) >= 0), key=run_number)
-    if resume not in ("auto", "never"):
-        if not (folder / resume / "settings.json").exists():
-            raise InputError(f"There is no run '{folder / resume}' to resume; pass auto or never.")
-        return folder / resume
-    if resume == "auto" and runs and not (runs[-1] / "report.json").exists():
-        path = runs[-1] / "settings.json"
-        if path.exists() and json.loads(path.read_text()) == settings.as_dict():
-            return runs[-1]
-    return folder / f"run{run_number(runs[-1]) + 1 if runs else 0}"
+def _is_stale(base: Path, max_len: int) -> bool:
+    """Whether the datasets of `base`/input are missing, or made from another text or vocabulary."""
+    try:
+        text_files(base / "input")
+    except InputError:
+        return False  # nothing to make them from: what is there counts
+    try:
+        origin = read_header(find_datasets(base / "datasets", EMBEDDED, max_len).train[0]).origin
+    except InputError:
+        return True
+    now = text_sha256(base / "input"), Tokenizer.load(base / "vocab").sha256
+    return now != (origin.source_sha256, origin.vocab_sha256)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from conftest import document
 
-from bertlib.data import Batches, find_files, in_order
+from bertlib.data import Batches, find_datasets, in_order
 from bertlib.files import InputError
 from bertlib.prepare_mlm_dataset import PrepareConfig, prepare
 
@@ -43,7 +44,7 @@ def test_files_rotate_by_epoch(base, train_path, masker, tokenizer, tmp_path):
     folder = tmp_path
     for seed in (1, 2, 3):
         prepare(PrepareConfig(base / "input" / "text.txt", "toy", folder, base / "vocab", 32, seed))
-    paths = find_files(str(folder / "train_toy_32_*.msgpack.gz"))
+    paths = find_datasets(folder, "toy", 32).train
     batches = Batches(paths, masker, tokenizer, seed=0, dynamic=False)
     seeds, epoch = [], -1
     while len(seeds) < 5:
@@ -79,6 +80,41 @@ def test_in_order_covers_all_or_the_first_chunks(dataset, masker):
     assert sum(len(batch.input_ids) for batch in in_order(dataset, masker, 64, 100)) == 100
 
 
-def test_no_match_is_refused(tmp_path):
-    with pytest.raises(InputError, match="No dataset matches"):
-        find_files(str(tmp_path / "train_*.gz"))
+def test_a_label_is_a_name_not_a_pattern(base, tmp_path):
+    folder = tmp_path / "with [brackets]"
+    folder.mkdir()
+    for label in ("my", "my_32", "my.2"):
+        prepare(PrepareConfig(base / "input" / "text.txt", label, folder, base / "vocab", 32))
+    for label in ("my", "my_32", "my.2"):
+        files = find_datasets(folder, label, 32)
+        assert [path.name for path in (*files.train, files.val, files.test)] == [
+            f"{split}_{label}_32_123.msgpack.gz" for split in ("train", "val", "test")]
+
+
+def test_a_missing_dataset_is_refused_with_what_there_is_and_the_command(base, tmp_path):
+    command = r"toy \(32\).*prepare-mlm-dataset -i TEXT -l no"
+    with pytest.raises(InputError, match=f"'no' of 32.*{command}"):
+        find_datasets(base / "datasets", "no", 32)
+    with pytest.raises(InputError, match="'toy' of 64"):
+        find_datasets(base / "datasets", "toy", 64)
+    with pytest.raises(InputError, match="has none"):
+        find_datasets(tmp_path / "nowhere", "toy", 32)
+
+
+@pytest.mark.parametrize("changes", [{"input": "other.txt"}, {"unit": "passages"},
+                                     {"segment": "text"}])
+def test_files_of_another_text_or_split_under_one_label_are_refused(base, tmp_path, changes):
+    (tmp_path / "other.txt").write_text("".join(document(n) for n in range(300, 400)))
+    common = dict(label="toy", output=tmp_path, vocab=base / "vocab", max_len=32)
+    prepare(PrepareConfig(base / "input" / "text.txt", seed=1, **common))
+    changes = {k: tmp_path / v if k == "input" else v for k, v in changes.items()}
+    prepare(PrepareConfig(**{"input": base / "input" / "text.txt"} | changes, seed=2, **common))
+    with pytest.raises(InputError, match="not one text, split"):
+        find_datasets(tmp_path, "toy", 32)
+
+
+def test_half_a_set_is_refused(base, tmp_path):
+    prepare(PrepareConfig(base / "input" / "text.txt", "toy", tmp_path, base / "vocab", 32))
+    (tmp_path / "val_toy_32_123.msgpack.gz").unlink()
+    with pytest.raises(InputError, match="no dataset .*val_toy_32_123"):
+        find_datasets(tmp_path, "toy", 32)

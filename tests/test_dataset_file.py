@@ -30,8 +30,9 @@ def rewrite(path, parts, target):
 
 def test_ids_travel_as_bytes_under_a_header(train_path, dataset):
     header, block = objects(train_path)
-    assert header["format"] == "bertlib-mlm" and header["version"] == 1
-    assert header["source"] == "text.txt" and header["seed"] == 123
+    assert header["format"] == "bertlib-mlm" and header["version"] == 2
+    assert header["origin"]["source"] == "text.txt" and header["seed"] == 123
+    assert header["origin"]["unit"] == "documents"
     assert block["ids"] == dataset.ids.astype("<u2").tobytes()
     assert json.dumps(header)  # plain values only
 
@@ -53,13 +54,17 @@ def damage(kind: str, path, tmp_path):
         rewrite(path, [header, block, block], target)
     if kind == "header":
         rewrite(path, [header | {"more": 1}, block], target)
+    if kind == "type":
+        rewrite(path, [header | {"count": True}, block], target)
+    if kind == "origin":
+        rewrite(path, [header | {"origin": {"unit": "documents"}}, block], target)
     if kind == "bomb":
         rewrite(path, [header, block | {"ids": b"\0" * 80_000_000}], target)
     return target
 
 
 @pytest.mark.parametrize("kind", ["truncated", "bits", "ids", "count", "huge", "extra", "header",
-                                  "bomb"])
+                                  "type", "origin", "bomb"])
 def test_a_damaged_dataset_is_refused(kind, train_path, tmp_path, tokenizer):
     path = damage(kind, train_path, tmp_path)
     with pytest.raises(InputError, match="truncated or altered") as error:
@@ -69,7 +74,7 @@ def test_a_damaged_dataset_is_refused(kind, train_path, tmp_path, tokenizer):
 
 def test_other_formats_versions_and_vocabularies_are_refused(train_path, tmp_path, tokenizer):
     header, block = objects(train_path)
-    for change, words in (({"format": "x"}, "not a dataset"), ({"version": 2}, "version 2")):
+    for change, words in (({"format": "x"}, "not a dataset"), ({"version": 1}, "version 1")):
         path = rewrite(train_path, [header | change, block], tmp_path / "x.msgpack.gz")
         with pytest.raises(InputError, match=words):
             load_dataset(path, tokenizer)
@@ -188,7 +193,8 @@ def test_a_write_that_fails_leaves_nothing_half_written(own_path, dataset):
 
 
 def test_ids_of_a_large_vocabulary_take_four_bytes(tmp_path, dataset):
-    header = replace(dataset.header, vocab_size=70_000, count=3, max_len=5, n_masked=1)
+    origin = replace(dataset.header.origin, vocab_size=70_000)
+    header = replace(dataset.header, origin=origin, count=3, max_len=5, n_masked=1)
     block = Block(np.arange(69_985, 70_000, dtype="<u4").reshape(3, 5),
                   np.ones((3, 1), "<u2"), np.full((3, 1), 69_999, "<u4"))
     write_unpacked(tmp_path / "x", header, [block])

@@ -57,7 +57,7 @@ def test_packed_chunks_have_no_padding_and_lose_nothing_but_a_tail(base, tokeniz
 
 
 def test_files_do_not_depend_on_how_much_is_encoded_at_once(base, tmp_path, monkeypatch):
-    monkeypatch.setattr("bertlib.prepare_mlm_dataset.CHUNKS_IN_BLOCK", 16)
+    monkeypatch.setattr("bertlib.packing.CHUNKS_IN_BLOCK", 16)
     contents = []
     for characters in (500, 10_000_000):
         monkeypatch.setattr("bertlib.prepare_mlm_dataset.BATCH_CHARACTERS", characters)

@@ -1,0 +1,42 @@
+"""Ctrl-C that loses nothing: a signal asks a run to end after the step that it is in."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
+           if hasattr(signal, name)]  # Windows has no SIGHUP
+BOUNCE = 1.0  # seconds in which a second signal is the same key press, or its echo
+
+
+@contextmanager
+def asks_to_stop(stop: Callable[[], None], clock: Callable[[], float] = time.monotonic
+                 ) -> Iterator[None]:
+    """Call `stop` at the first Ctrl-C, SIGTERM or closed terminal; a later one ends at once.
+
+    A terminal sends Ctrl-C to all its processes, and some pass it on: signals within a second of
+    the first one count as one. Outside the main thread, signals are left alone.
+    """
+    first: list[float] = []
+
+    def handle(number: int, _frame: object) -> None:
+        if not first:
+            first.append(clock())
+            stop()
+        elif clock() - first[0] > BOUNCE:
+            signal.signal(number, previous[number])
+            signal.raise_signal(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        for number in SIGNALS:
+            signal.signal(number, handle)
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,182 @@
+"""Run folders: what identifies a run, which one goes on, and who is at work on it.
+
+A run folder is whole: `run.json` tells label, settings, model and data, the vocabulary lies
+beside it, so that it can be asked, exported and resumed wherever it is moved.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from bertlib.checkpoint import Checkpoints
+from bertlib.files import InputError, write_json
+from bertlib.settings import Settings
+from bertlib.tokens import Tokenizer
+
+VERSION = 1
+CARD = "run.json"
+# What may change when a run is resumed by name: how long it takes, and how it is watched.
+FREE = ("max_iters", "budget_minutes", "val_interval", "val_chunks", "final_chunks",
+        "checkpoint_minutes", "keep_checkpoints")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What makes two runs the same run: equal in all of this, they would do the same.
+
+    datasets: SHA-256 of the training files in order, then of the validation file.
+    """
+
+    label: str
+    settings: dict[str, Any]
+    model: dict[str, Any]
+    vocab_sha256: str
+    datasets: list[str]
+    version: int = VERSION
+
+    @classmethod
+    def read(cls, folder: Path) -> "Identity":
+        """That of a run folder; `InputError` if its run.json is missing, damaged or too old."""
+        path = Path(folder) / CARD
+        try:
+            entries = json.loads(path.read_text(encoding="utf-8"))
+            identity = cls(**entries)
+            Settings(**identity.settings)
+        except FileNotFoundError:
+            raise InputError(f"'{folder}' is no run: it has no {CARD}; pass the name of a run "
+                             "below runs/, or the path of its folder.") from None
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise InputError(f"'{path}' is damaged, or of another version of this code ({error}); "
+                             "begin a new run with --resume never.") from None
+        if identity.version != VERSION:
+            raise InputError(f"'{path}' has version {identity.version!r}, this code reads "
+                             f"{VERSION}; begin a new run with --resume never.")
+        return identity
+
+    def differences(self, now: "Identity") -> list[str]:
+        """What is another in `now`, one phrase each, lengths and logging left out."""
+        told = [f"label {self.label!r} (now {now.label!r})"] if self.label != now.label else []
+        if self.vocab_sha256 != now.vocab_sha256:
+            told.append("another vocabulary")
+        elif self.datasets != now.datasets:
+            told.append("other data under its label" if self.label == now.label else "other data")
+        for name in sorted({*self.settings, *now.settings} - set(FREE)):
+            then, wanted = self.settings.get(name), now.settings.get(name)
+            if then != wanted:
+                told.append(f"{name} {then!r} (now {wanted!r})")
+        return told
+
+
+class Run:
+    """A run folder that this process may be at work on.
+
+    A new one appears on the disk with `begin`, when all has been checked; from then on, or from
+    the start for one that exists, a lock keeps other processes out until `close`.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        self.is_new = not self.folder.exists()
+        self._lock: BinaryIO | None = None
+
+    def lock(self) -> bool:
+        """Take the lock; False if another process, which is alive, holds it."""
+        stream = (self.folder / "lock").open("ab")
+        if not _try_lock(stream):
+            stream.close()
+            return False
+        self._lock = stream
+        return True
+
+    def begin(self, identity: Identity, tokenizer: Tokenizer) -> None:
+        """Make the folder, if it is new, and write down what run it is."""
+        if self.is_new:
+            try:
+                self.folder.mkdir(parents=True)
+            except FileExistsError:
+                raise InputError(f"Another process began '{self.folder}' at the same moment; "
+                                 "start again.") from None
+            self.lock()
+            tokenizer.save(self.folder)
+        write_json(self.folder / CARD, asdict(identity))
+
+    def close(self) -> None:
+        """Let others have it."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def is_finished(self) -> bool:
+        """Whether it ended by itself: its report is of its newest checkpoint, or of a later step.
+        """
+        try:
+            report = json.loads((self.folder / "report.json").read_text(encoding="utf-8"))
+            entries = Checkpoints(self.folder / "checkpoints").entries
+            return not entries or report["steps"] >= entries[-1]["step"]
+        except (OSError, ValueError, TypeError, KeyError):
+            return False
+
+
+def _try_lock(stream: BinaryIO) -> bool:
+    """Lock an open file, which the system unlocks when its process ends, however it ends."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def run_number(folder: Path) -> int:
+    """N of a folder named runN; -1 for others."""
+    number = folder.name.removeprefix("run")
+    return int(number) if number.isascii() and number.isdigit() else -1
+
+
+def find_run(base: Path, name: str) -> Path:
+    """The folder of a run, by its name below `base`/runs or by its path."""
+    inside = Path(base) / "runs" / name
+    return inside if inside.is_dir() else Path(name)
+
+
+def claim_run(base: Path, identity: Identity, resume: str = "auto") -> Run:
+    """The run to go on with, locked, or a new one.
+
+    "auto" takes the newest run below `base`/runs that has the same identity, did not finish and
+    is not alive, else a new number; "never" a new number; else it is a run's name or path.
+    Raises `InputError` if a run that is named differs in more than its length, or is alive.
+    """
+    if resume not in ("auto", "never"):
+        return _claim_named(find_run(base, resume), identity)
+    folder = Path(base) / "runs"
+    runs = sorted((p for p in folder.glob("run*") if run_number(p) >= 0), key=run_number)
+    for path in reversed(runs if resume == "auto" else []):
+        run = Run(path)
+        if _is(path, identity) and not run.is_finished() and run.lock():
+            return run
+    return Run(folder / f"run{run_number(runs[-1]) + 1 if runs else 0}")
+
+
+def _is(folder: Path, identity: Identity) -> bool:
+    try:
+        return Identity.read(folder) == identity
+    except InputError:
+        return False  # of an older version, or damaged: not this one
+
+
+def _claim_named(folder: Path, identity: Identity) -> Run:
+    differences = Identity.read(folder).differences(identity)
+    if differences:
+        raise InputError(f"'{folder}' was trained with {'; '.join(differences)}; resume it as it "
+                         "was (only its length and logging may change), or begin a new run with "
+                         "--resume never.")
+    run = Run(folder)
+    if not run.lock():
+        raise InputError(f"Another process is at work on '{folder}'; wait for it or stop it.")
+    return run

@@ -1,0 +1,43 @@
+"""Signals: the first one asks, its echo is ignored, a later one ends."""
+
+import signal
+
+import pytest
+
+from bertlib.interrupts import BOUNCE, SIGNALS, asks_to_stop
+
+
+class Clock:
+    """A clock that the test sets."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_first_signal_asks_once_and_its_echo_is_the_same(number):
+    asked, clock = [], Clock()
+    with asks_to_stop(lambda: asked.append(1), clock):
+        for _ in range(3):
+            signal.raise_signal(number)
+        clock.now = 0.9 * BOUNCE
+        signal.raise_signal(number)
+    assert asked == [1]
+
+
+def test_a_later_one_ends_at_once():
+    asked, clock = [], Clock()
+    with pytest.raises(KeyboardInterrupt), asks_to_stop(lambda: asked.append(1), clock):
+        signal.raise_signal(signal.SIGINT)
+        clock.now = 1.1 * BOUNCE
+        signal.raise_signal(signal.SIGINT)
+    assert asked == [1]
+
+
+def test_the_handlers_of_before_come_back():
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with asks_to_stop(lambda: None):
+        assert [signal.getsignal(number) for number in SIGNALS] != before
+    assert [signal.getsignal(number) for number in SIGNALS] == before

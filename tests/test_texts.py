@@ -1,0 +1,143 @@
+"""Texts as people have them: which files, which lines, which documents; what is refused."""
+
+import gzip
+import json
+import lzma
+import os
+
+import pytest
+
+from bertlib import texts
+from bertlib.files import InputError
+from bertlib.texts import cut, read_documents, text_files, text_sha256
+
+WIKI = " = One = \n\n First text .\n = = Section = = \n More .\n = Two = \n Second .\n"
+WANTED = [["= One =", "First text .", "= = Section = =", "More ."], ["= Two =", "Second ."]]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("block", [1, 7, 1 << 20])
+def test_titles_are_found_with_any_line_end_and_wherever_a_block_ends(tmp_path, monkeypatch, end,
+                                                                      block):
+    monkeypatch.setattr(texts, "BLOCK", block)
+    (tmp_path / "w.txt").write_bytes(("\ufeff" + WIKI).replace("\n", end).encode())
+    assert list(read_documents(tmp_path / "w.txt")) == WANTED
+
+
+@pytest.mark.parametrize("name", ["wiki.train.raw", "wiki.train.tokens", "X.TXT", "a.text",
+                                  "x.txt.xz", "X.XZ", "a.Tokens.GZ"])
+def test_the_endings_that_people_use_are_taken(tmp_path, name):
+    opener = {".xz": lzma.open, ".gz": gzip.open}.get(name[-3:].lower(), open)
+    with opener(tmp_path / name, "wb") as stream:
+        stream.write(WIKI.encode())
+    assert list(read_documents(tmp_path / name)) == WANTED
+
+
+def test_a_folder_of_texts_is_read_in_the_order_of_names(tmp_path):
+    (tmp_path / "b.txt").write_text("third\n")
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"first\n = T = \nsecond"))
+    (tmp_path / "README.md").write_text("not a text\n")
+    (tmp_path / "sub.txt").mkdir()
+    assert list(read_documents(tmp_path)) == [["first"], ["= T =", "second"], ["third"]]
+    assert [path.name for path in text_files(tmp_path)] == ["a.txt.gz", "b.txt"]
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.json.gz", "x.json", "x.NDJSON"])
+def test_json_lines_are_documents_with_their_lines_as_paragraphs(tmp_path, name):
+    rows = [{"text": "one\ntwo", "id": 1}, {"text": " \n"}, {"text": "= T =\u2028three"}]
+    content = "\n".join(json.dumps(row) for row in rows).encode() + b"\n\n"
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    assert list(read_documents(tmp_path / name)) == [["one", "two"], ["= T =", "three"]]
+
+
+@pytest.mark.parametrize(("name", "content", "words"), [
+    ("x.jsonl", '{"text": "a"}\n{"content": "b"}\n', "line 2"),
+    ("x.jsonl", '{"text": 5}\n', "line 1"),
+    ("x.json", '[{"text": "a"}]\n', "line 1"),
+    ("x.json", '{\n "text": "a"\n}\n', "line 1"),
+    ("x.jsonl", '{"text": "a"\n', "line 1"),
+    ("x.jsonl", "[" * 100_000 + "\n", "line 1"),
+    ("x.txt", '\n{"text": "a"}\n', "holds JSON"),
+    ("x.txt", '[\n{"text": "a"}\n]\n', "holds JSON"),
+    ("x.txt", '{\n  "rows": []\n}\n', "holds JSON"),
+    ("x.txt", '[ {"text": "a"}]', "holds JSON"),
+])
+def test_other_json_is_recognised_and_refused(tmp_path, name, content, words):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=words):
+        list(read_documents(tmp_path / name))
+
+
+def test_prose_that_begins_with_brackets_is_prose(tmp_path):
+    for text in ("[Music] and so on", "[[link]] text", "{curly}"):
+        (tmp_path / "x.txt").write_text(text)
+        assert list(read_documents(tmp_path / "x.txt")) == [[text]]
+
+
+def test_blank_lines_or_line_ends_part_documents_where_asked(tmp_path):
+    (tmp_path / "x.txt").write_text("\n\none\ntwo\n\n\nthree\n")
+    assert list(read_documents(tmp_path / "x.txt", "blank")) == [["one", "two"], ["three"]]
+    assert list(read_documents(tmp_path / "x.txt", "lines")) == [["one"], ["two"], ["three"]]
+    assert list(read_documents(tmp_path / "x.txt")) == [["one", "two", "three"]]
+    with pytest.raises(InputError, match="titles, blank, lines"):
+        list(read_documents(tmp_path / "x.txt", "pages"))
+
+
+def test_a_long_line_is_cut_at_spaces_and_nothing_is_lost(tmp_path):
+    line = "word " * 78_000  # 390,000 characters
+    (tmp_path / "x.txt").write_text(f"{line}\nnext\n")
+    paragraphs = list(read_documents(tmp_path / "x.txt"))[0]
+    assert max(map(len, paragraphs)) <= texts.LONG_LINE
+    assert " ".join(paragraphs).split() == line.split() + ["next"]
+    one, two = read_documents(tmp_path / "x.txt", "lines")  # still one document
+    assert " ".join(one).split() == line.split() and two == ["next"]
+
+
+def test_sixty_megabytes_without_a_space_are_text_and_take_little_memory(tmp_path):
+    (tmp_path / "x.txt").write_bytes("水".encode() * 20_000_000)
+    sizes = [sum(map(len, document)) for document in read_documents(tmp_path / "x.txt")]
+    assert sizes == [20_000_000]
+
+
+def test_cut_keeps_every_character():
+    for text in ("", "a", "abc def", "abcdefgh", "a b c d e f", " lead", "x" * 7 + " y"):
+        for limit in (1, 2, 3, 5, 100):
+            pieces = list(cut(text, limit))
+            assert "".join(pieces) == text and all(len(piece) <= limit for piece in pieces)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("block", [8, 1 << 20])
+@pytest.mark.parametrize(("bad", "words"), [(b"caf\xe9 au lait", "byte 0xe9 in line 401"),
+                                            (b"nul \0 here", "zero byte in line 401"),
+                                            (b"\xe6\xb0", "line 401")])
+def test_a_bad_byte_is_told_with_the_number_of_its_line(tmp_path, monkeypatch, end, block, bad,
+                                                        words):
+    monkeypatch.setattr(texts, "BLOCK", block)
+    (tmp_path / "x.txt").write_bytes(b"good" + end + (b"more" + end) * 399 + bad)
+    with pytest.raises(InputError, match=words):
+        list(read_documents(tmp_path / "x.txt"))
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        text_files(tmp_path / "none.txt")
+    with pytest.raises(InputError, match="no text in the folder"):
+        text_files(tmp_path)
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(InputError, match="no regular file"):
+        text_files(tmp_path / "pipe.txt")
+    (tmp_path / "page.html.gz").write_bytes(b"")
+    with pytest.raises(InputError, match="unknown ending"):
+        text_files(tmp_path / "page.html.gz")
+
+
+def test_the_hash_is_of_the_bytes_in_order_and_not_of_names(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.txt").write_text("one\n")
+    (tmp_path / "a" / "2.txt").write_text("two\n")
+    (tmp_path / "all.txt").write_text("one\ntwo\n")
+    before = text_sha256(tmp_path / "a")
+    assert before == text_sha256(tmp_path / "all.txt")
+    (tmp_path / "a" / "2.txt").write_text("twp\n")
+    assert text_sha256(tmp_path / "a") != before
