@@ -3,7 +3,8 @@
 Read the modules in the order of the notebooks; each imports only those before it:
 
     files                                                   errors, safe writing: used by all
-    tokens, masking, corpus, dataset_file, data             text -> ids -> file -> batch
+    vocab, corpus, tokens                                   text, words, token ids
+    masking, dataset_file, data                             ids -> file -> batch
     prepare_mlm_dataset                                     makes the files
     attention, blocks, bert, counts                         the model, and its start from counts
     baselines                                               what it must beat

@@ -17,7 +17,7 @@ from typing import IO
 import numpy as np
 
 from bertlib.files import InputError
-from bertlib.tokens import SpecialIds
+from bertlib.vocab import SpecialIds
 
 SPLITS = ("train", "val", "test")
 SHARES = (0,) * 8 + (1, 2)  # of each ten documents 8 train, 1 validates, 1 tests

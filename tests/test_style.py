@@ -7,7 +7,8 @@ import pytest
 
 from bertlib.files import PROJECT
 
-ORDER = ["files", "tokens", "masking", "corpus", "dataset_file", "data", "prepare_mlm_dataset",
+ORDER = ["files", "vocab", "corpus", "tokens", "masking", "dataset_file", "data",
+         "prepare_mlm_dataset",
          "attention", "blocks", "bert", "counts", "baselines", "settings", "device", "optim",
          "checkpoint", "runlog", "ranks", "scoring", "trainer", "plots", "workspace", "pretrain",
          "predict", "highlight", "widget", "hub", "analysis", "shapes", "checks", "ablate",
