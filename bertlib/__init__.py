@@ -9,10 +9,10 @@ Read the modules in the order of the notebooks; each imports only those before i
     attention, blocks, bert, counts                         the model, and its start from counts
     baselines                                               what it must beat
     settings, device, optim, checkpoint, runlog             what learning needs
+    published, hub                                          models that travel, BERT's own too
     ranks, scoring, trainer                                 learning, alone or with others
     plots, workspace, pretrain, predict                     the whole job; what was learned
     highlight, widget                                       guesses as a page, and to play with
-    hub                                                     models that travel, BERT's own too
     analysis                                                what it knows, counted in parts
     shapes, checks                                          a ledger of shapes; exercises
     ablate, bench_data, bench_train, bench                  what helps, and how fast it all is
@@ -24,3 +24,10 @@ Letters in shape comments, defined once, here:
 """
 
 __version__ = "0.1.0"
+
+
+def load(folder, best: bool = False):
+    """(model, tokenizer) of a run's, a shipped or a published folder; see `bertlib.hub.load`."""
+    from bertlib.hub import load as load_model  # here, so that `import bertlib` stays light
+
+    return load_model(folder, best)
