@@ -3,17 +3,18 @@
 Read the modules in the order of the notebooks; each imports only those before it:
 
     files                                                   errors, safe writing: used by all
-    texts, corpus, tokens, masking                          text -> documents -> ids -> puzzles
+    texts, corpus                                           files -> documents, dealt out
+    vocab, tokens, masking                                  words -> ids -> puzzles
     dataset_header, dataset_file, data                      files of puzzles -> batches
     packing, prepare_mlm_dataset                            makes the files
     attention, blocks, bert, counts                         the model, and its start from counts
     baselines                                               what it must beat
     settings, device, optim, checkpoint, runlog             what learning needs
     runs, interrupts, ranks                                 which run, how it stops, who shares it
+    published, hub                                          models that travel, BERT's own too
     learner, scoring, trainer                               learning, alone or with others
     plots, workspace, pretrain, predict                     the whole job; what was learned
     highlight, widget                                       guesses as a page, and to play with
-    hub                                                     models that travel, BERT's own too
     analysis                                                what it knows, counted in parts
     shapes, checks                                          a ledger of shapes; exercises
     ablate, bench_data, bench_train, bench                  what helps, and how fast it all is
@@ -25,3 +26,10 @@ Letters in shape comments, defined once, here:
 """
 
 __version__ = "0.1.0"
+
+
+def load(folder, best: bool = False):
+    """(model, tokenizer) of a run's, a shipped or a published folder; see `bertlib.hub.load`."""
+    from bertlib.hub import load as load_model  # here, so that `import bertlib` stays light
+
+    return load_model(folder, best)

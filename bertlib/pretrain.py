@@ -87,7 +87,7 @@ def build(settings: Settings, base: Path, label: str, folder: Path,
 def identity(settings: Settings, label: str, trainer: Trainer) -> Identity:
     """What run a trainer's is."""
     hashes = [read_header(path).sha256 for path in trainer.batches.paths]
-    return Identity(label, settings.as_dict(), asdict(trainer.model.config),
+    return Identity(label, asdict(trainer.model.config), settings.as_dict(),
                     trainer.val.header.origin.vocab_sha256, [*hashes, trainer.val.header.sha256])
 
 

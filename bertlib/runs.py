@@ -30,8 +30,8 @@ class Identity:
     """
 
     label: str
-    settings: dict[str, Any]
     model: dict[str, Any]
+    settings: dict[str, Any]
     vocab_sha256: str
     datasets: list[str]
     version: int = VERSION

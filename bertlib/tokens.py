@@ -1,106 +1,102 @@
 """Text to token ids and back: a WordPiece vocabulary of your own, or BERT's.
 
-Training and encoding are done by the `tokenizers` library; this module adds what the course
-needs around it: checked files, the special ids by name, and a hash that ties data to vocabulary.
+Encoding is done by the `tokenizers` library; this module adds what the course needs around it:
+checked files, the special ids by name, and a hash that ties data to vocabulary.
+
+Example usage, which learns a vocabulary from the training split of a text:
+python -m bertlib.tokens -i wiki.train.tokens -o wiki/vocab --size 8192
 """
 
-from collections import deque
+import argparse
+import sys
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Encoding
+from tokenizers import Tokenizer as Backend
 from tokenizers.implementations import BertWordPieceTokenizer
 
-from bertlib.files import InputError, atomic_write, sha256
-
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-
-
-@dataclass(frozen=True)
-class SpecialIds:
-    """Where the five special tokens stand in a vocabulary (BERT's own: 0, 100, 101, 102, 103)."""
-
-    pad: int
-    unk: int
-    cls: int
-    sep: int
-    mask: int
-
-
-def train_vocab(texts: Iterable[str], size: int) -> list[str]:
-    """Learn a lower-case WordPiece vocabulary of at most `size` tokens, specials first.
-
-    Source: Devlin et al. 2018, section 3 (WordPiece); the training is `tokenizers`' own. It breaks
-    ties by the order of a hash table, so that two runs may differ in rare pieces: keep the file.
-    """
-    tokenizer = BertWordPieceTokenizer(lowercase=True)
-    tokenizer.train_from_iterator(
-        texts, vocab_size=size, special_tokens=list(SPECIAL_TOKENS), show_progress=False
-    )
-    ids = tokenizer.get_vocab()
-    return sorted(ids, key=ids.__getitem__)
-
-
-def save_vocab(vocab: Sequence[str], path: Path) -> None:
-    """Write one token a line, the layout of BERT's `vocab.txt`; the line number is the id."""
-    with atomic_write(path) as stream:
-        stream.write("".join(f"{token}\n" for token in vocab).encode())
-
-
-def load_vocab(path: Path) -> list[str]:
-    """Read a `vocab.txt`, or the one inside the folder `path`.
-
-    Raises `InputError` if it is missing, not UTF-8 text, has a token twice or lacks a special.
-    """
-    path = Path(path)
-    if path.is_dir():
-        path = path / "vocab.txt"
-    try:
-        vocab = path.read_text(encoding="utf-8").splitlines()
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"There is no vocabulary at '{path}'; pass a vocab.txt.") from None
-    except (UnicodeDecodeError, OSError):
-        raise InputError(f"Cannot read the vocabulary '{path}' as UTF-8 text.") from None
-    for token in SPECIAL_TOKENS:
-        if token not in vocab:
-            raise InputError(f"The vocabulary '{path}' has no {token}; add it on its own line.")
-    if len(set(vocab)) < len(vocab):
-        twice = next(token for token in vocab if vocab.count(token) > 1)
-        raise InputError(f"The vocabulary '{path}' lists {twice!r} twice; remove one of the lines.")
-    return vocab
+from bertlib.corpus import SPLITS, UNKNOWN, Corpus
+from bertlib.files import InputError, check_output_folder, run_command, sha256
+from bertlib.texts import PARTED
+from bertlib.vocab import (
+    OVERRULE,
+    RULES,
+    SPECIAL_TOKENS,
+    VOCAB,
+    Rules,
+    SpecialIds,
+    alphabet_limit,
+    check_vocab,
+    judge,
+    left_out,
+    load_rules,
+    load_vocab,
+    save_rules,
+    save_vocab,
+    train_vocab,
+    vocab_file,
+)
 
 
 class Tokenizer:
     """A vocabulary with the WordPiece rules of BERT around it.
 
-    `lowercase=None` decides by the vocabulary: one with capital letters is a cased one.
+    `lowercase=None` decides by the words of the vocabulary, and `strip_accents=None` removes
+    accents from uncased text only. Raises `InputError` if a special token is missing or a token
+    stands twice.
     """
 
-    def __init__(self, vocab: Sequence[str], lowercase: bool | None = None):
+    def __init__(self, vocab: Sequence[str], lowercase: bool | None = None,
+                 strip_accents: bool | None = None, rules: Rules | None = None):
         self.vocab = list(vocab)
+        check_vocab(self.vocab, "vocabulary")
+        if rules is None:
+            judged = judge(self.vocab, strip_accents)
+            rules = judged if lowercase is None else Rules(lowercase, strip_accents)
+        self.rules = rules
         ids = {token: i for i, token in enumerate(self.vocab)}
         self.special = SpecialIds(*(ids[token] for token in SPECIAL_TOKENS))
-        if lowercase is None:
-            lowercase = not any(t != t.lower() for t in self.vocab if t[:1] != "[")
-        self.lowercase = lowercase
-        self.strip_accents, self.unknown_sign = None, '\u2327'
-        self.backend = BertWordPieceTokenizer(ids, lowercase=lowercase)._tokenizer
+        self.backend = BertWordPieceTokenizer(
+            ids, lowercase=self.lowercase, strip_accents=self.strip_accents,
+            handle_chinese_chars=rules.split_chinese,
+        )._tokenizer
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        """From a `vocab.txt` or the folder that holds it; errors as in `load_vocab`."""
-        return cls(load_vocab(path))
+        """From a `vocab.txt` or its folder, by the `tokenizer_config.json` beside it, if any.
+
+        Raises `InputError` as `load_vocab` and `load_rules` do.
+        """
+        vocab = load_vocab(path)
+        return cls(vocab, rules=load_rules(vocab_file(path).with_name(RULES), vocab))
 
     def save(self, folder: Path) -> None:
-        """x"""
-        save_vocab(self.vocab, folder / "vocab.txt")
+        """Write vocab.txt and tokenizer_config.json, from which a copy reads text alike."""
+        save_vocab(self.vocab, Path(folder) / VOCAB)
+        save_rules(self.rules, Path(folder) / RULES)
 
     def __len__(self) -> int:
         return len(self.vocab)
+
+    @property
+    def lowercase(self) -> bool:
+        """Whether capitals are read as small letters."""
+        return self.rules.lowercase
+
+    @property
+    def strip_accents(self) -> bool | None:
+        """Whether accents are removed; None: where capitals are."""
+        return self.rules.strip_accents
+
+    def verdict(self) -> str:
+        """How text is read and who says so, in one sentence without its stop."""
+        by_words = self.rules.reason.startswith("judged")
+        return self.rules.verdict() + (f"; {OVERRULE}" if by_words else "")
 
     @cached_property
     def sha256(self) -> str:
@@ -113,13 +109,34 @@ class Tokenizer:
         special = {getattr(self.special, name) for name in ("pad", "unk", "cls", "sep", "mask")}
         return [i for i in range(len(self)) if i not in special]
 
+    @cached_property
+    def plain(self) -> Backend:
+        """A second backend, to which [MASK] and the other special tokens are ordinary text."""
+        copy = Backend.from_str(self.backend.to_str())
+        copy.encode_special_tokens = True
+        return copy
+
+    @cached_property
+    def unknown_sign(self) -> str:
+        """A character that `encode_batch` turns into one [UNK] wherever it stands between spaces.
+
+        It is the first sign from the Egyptian hieroglyphs on that the vocabulary does not hold.
+        """
+        for sign in map(chr, range(0x13000, 0x32000)):
+            if self.plain.encode(sign, add_special_tokens=False).ids == [self.special.unk]:
+                return sign
+        raise InputError("The vocabulary holds all signs that could stand for an unknown word.")
+
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
-        """Ids of `text`, by default as `[CLS] ... [SEP]`."""
+        """Ids of `text`, by default as `[CLS] ... [SEP]`; a [MASK] in it is the special token."""
         return self.backend.encode(text, add_special_tokens=add_special_tokens).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
-        """Encode many texts on all cores, without special tokens and without offsets."""
-        return self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        """Encode many texts on all cores, without special tokens and without offsets.
+
+        For texts to learn from: a [MASK] that is written in one is read as any other word.
+        """
+        return self.plain.encode_batch_fast(list(texts), add_special_tokens=False)
 
     def encode_stream(self, batches: Iterable[tuple[Sequence[str], Any]]) -> Iterator[tuple]:
         """(texts, extra) -> (encodings, extra), in order; the next two are encoded meanwhile."""
@@ -143,3 +160,91 @@ class Tokenizer:
 
 def _result(future: Future, extra: Any) -> tuple[list[Encoding], Any]:
     return future.result(), extra  # in a function of its own, so that the future is not kept
+
+
+def split_texts(corpus: Corpus, split: str) -> Iterator[list[str]]:
+    """The units of one split of a text, each as a list of paragraphs; WikiText's <unk> left out."""
+    number = SPLITS.index(split)
+    for found, texts in corpus:
+        if found == number:
+            yield [t.replace(UNKNOWN, "") for t in texts] if corpus.wikitext else texts
+
+
+def unknown_share(tokenizer: Tokenizer, documents: Iterable[list[str]]) -> float | None:
+    """The share 0..1 of [UNK] among the tokens of some documents; None if they have no token."""
+    unknown = count = 0
+    for encodings, _ in tokenizer.encode_stream((texts, None) for texts in documents):
+        count += sum(map(len, encodings))
+        unknown += sum(encoding.ids.count(tokenizer.special.unk) for encoding in encodings)
+    return unknown / count if count else None
+
+
+def check_target(folder: Path, force: bool) -> None:
+    """`InputError` if the folder cannot be written to, or if it holds a vocabulary already."""
+    if (folder / VOCAB).exists() and not force:
+        base = folder.resolve().parent
+        datasets = len(list((base / "datasets").glob("*.msgpack.gz")))
+        runs = len([run for run in (base / "runs").glob("run*") if run.is_dir()])
+        raise InputError(f"'{folder / VOCAB}' exists, and a new one would not fit what was made "
+                         f"with it ({datasets} dataset files and {runs} runs in '{base}'); choose "
+                         "another folder, or pass --force to replace it.")
+    if not folder.exists() and not folder.parent.is_dir():
+        raise InputError(f"There is no folder '{folder.parent}' to make '{folder.name}' in; "
+                         "create it first.")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"The output '{folder}' is a file; pass a folder.")
+    check_output_folder(folder if folder.exists() else folder.parent)
+
+
+def learn(text: Path, folder: Path, size: int, lowercase: bool = True, force: bool = False,
+          documents: str = "titles") -> list[str]:
+    """Learn exactly `size` tokens from the training split of `text`; returns a report in lines.
+
+    Raises `InputError` if the size cannot be held, or if `folder` holds a vocabulary (without
+    `force`); then nothing is written.
+    """
+    check_target(folder, force)
+    corpus = Corpus(text, documents)
+    seen: Counter[str] = Counter()
+
+    def texts() -> Iterator[str]:
+        for paragraph in (p for document in split_texts(corpus, "train") for p in document):
+            seen.update(paragraph)
+            yield paragraph
+
+    vocab = train_vocab(texts(), size, lowercase)
+    if len(vocab) < size:
+        raise InputError(f"The training split of '{text}' is enough for {len(vocab):,} tokens, not "
+                         f"for {size:,}; pass more text or a smaller --size.")
+    tokenizer, report = Tokenizer(vocab, lowercase), []
+    if missing := left_out(vocab, seen, tokenizer.backend.normalizer.normalize_str):
+        few = " ".join(sign for sign, _ in missing.most_common(10))
+        report = [f"{len(missing):,} characters are left out of the alphabet, which holds at most "
+                  f"{alphabet_limit(size):,}; they stand in {missing.total():,} of "
+                  f"{seen.total():,} places, the most frequent are: {few}"]
+    share = unknown_share(tokenizer, split_texts(corpus, "val"))
+    folder.mkdir(exist_ok=True)
+    tokenizer.save(folder)
+    told = "no text to validate on" if share is None else f"{share:.3%} [UNK] in validation text"
+    kind = "uncased" if lowercase else "cased"
+    return [*report, f"{folder}: {len(vocab):,} tokens, {kind}, {told}"]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Learn a vocabulary as the command line says and print what was made."""
+    parse = argparse.ArgumentParser(prog="bertlib.tokens", description=__doc__,
+                                    formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parse.add_argument
+    add("-i", "--input", required=True, type=Path, help="the text, a file or a folder")
+    add("-o", "--output", required=True, type=Path, help="the folder of the vocabulary")
+    add("--size", required=True, type=int, help="how many tokens")
+    add("--documents", default="titles", metavar=f"{{{','.join(PARTED)}}}",
+        help="what parts documents, as in prepare_mlm_dataset")
+    add("--cased", action="store_true", help="keep capitals and accents")
+    add("--force", action="store_true", help="replace the vocabulary that is there")
+    of = parse.parse_args(arguments)
+    print(*learn(of.input, of.output, of.size, not of.cased, of.force, of.documents), sep="\n")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,15 +1,23 @@
-"""Models that travel: what is written is what is read, and what does not fit is refused."""
+"""Models that travel: any folder with a model loads by one name; a run becomes one that ships."""
 
 import json
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
 
 import pytest
 import torch
-from parity import REFERENCE, parts, their_model
-from safetensors.torch import load_file, save_file
+from parity import REFERENCE
 
+import bertlib
 from bertlib.bert import BertConfig, BertForMaskedLM
-from bertlib.files import InputError
-from bertlib.hub import load_published, load_shipped, main, save_shipped
+from bertlib.checkpoint import Checkpoints
+from bertlib.files import PROJECT, InputError, write_json
+from bertlib.hub import MODEL, kind_of, load, load_shipped, main, save_shipped
+from bertlib.runs import Identity
+from bertlib.settings import Settings
+from bertlib.tokens import Tokenizer
 
 SHAPES = ("tiny", "fast")  # tied with position embeddings; tied with heads of distance
 
@@ -47,53 +55,138 @@ def test_a_damaged_or_foreign_shipped_model_is_refused(tokenizer, tmp_path):
         load_shipped(tmp_path / "nowhere")
 
 
-def test_published_weights_give_the_published_numbers():
-    model, tokenizer = load_published(REFERENCE)
-    wanted = load_file(REFERENCE / "expected.safetensors")
-    labels = wanted["labels"]
-    out = model(wanted["input_ids"], labels=labels, attention_mask=wanted["attention_mask"])
-    real = wanted["attention_mask"]
-    assert torch.allclose(out.logits[real], wanted["logits"][real], atol=1e-4)
-    assert torch.allclose(out.loss, wanted["loss"], atol=1e-5)
-    assert len(tokenizer) == model.config.vocab_size
+@pytest.fixture(scope="module")
+def a_run(tmp_path_factory, tokenizer):
+    """A run's folder: two checkpoints, the first one better, and words of its own."""
+    folder = tmp_path_factory.mktemp("base") / "runs" / "run0"
+    folder.mkdir(parents=True)
+    own = Tokenizer([*tokenizer.vocab[:500], "café"], lowercase=True, strip_accents=False)
+    config = BertConfig.preset("fast", vocab_size=len(own), d_model=32, n_layer=2, seq_len=32)
+    own.save(folder)
+    run = Identity("toy", asdict(config), Settings.make("smoke").as_dict(), own.sha256, [])
+    write_json(folder / "run.json", asdict(run))
+    (folder / "checkpoints").mkdir()
+    kept = Checkpoints(folder / "checkpoints")
+    for step, loss in ((3, 1.0), (7, 2.0)):
+        torch.manual_seed(step)
+        weights = BertForMaskedLM(config).bfloat16().float().state_dict()
+        kept.save({"model": weights, "step": step}, step)
+        kept.save_best(weights, step, loss, 0)
+    return folder
 
 
-def test_the_stored_reference_is_what_transformers_computes():
-    theirs = their_model(vocab_size=97, seq_len=16, width=32, layers=2)
-    wanted = load_file(REFERENCE / "expected.safetensors")
-    for name, tensor in parts(theirs).items():
-        assert torch.allclose(tensor.float(), wanted[name].float(), atol=1e-4), name
+@pytest.fixture
+def run(a_run, tmp_path):
+    """A copy of the run elsewhere: nothing lies around it."""
+    return shutil.copytree(a_run, tmp_path / "moved")
 
 
-def test_weights_of_2018_with_gamma_and_beta_load_too(tmp_path):
-    for name in ("config.json", "vocab.txt"):
-        (tmp_path / name).write_bytes((REFERENCE / name).read_bytes())
-    weights = load_file(REFERENCE / "model.safetensors")
-    save_file({name.replace("LayerNorm.weight", "LayerNorm.gamma")
-               .replace("LayerNorm.bias", "LayerNorm.beta"): tensor
-               for name, tensor in weights.items()}, tmp_path / "model.safetensors")
-    old, new = load_published(tmp_path)[0], load_published(REFERENCE)[0]
-    for ours, theirs in zip(old.parameters(), new.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
+def same(model, other) -> bool:
+    states = model.state_dict(), other.state_dict()
+    return states[0].keys() == states[1].keys() and all(
+        torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-def test_what_is_no_bert_is_refused(tmp_path):
-    for name in ("config.json", "vocab.txt", "model.safetensors"):
-        (tmp_path / name).write_bytes((REFERENCE / name).read_bytes())
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "gpt2"}))
-    with pytest.raises(InputError, match="gpt2"):
-        load_published(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    weights = load_file(tmp_path / "model.safetensors")
-    del weights["cls.predictions.bias"]
-    save_file(weights, tmp_path / "model.safetensors")
-    with pytest.raises(InputError, match="cls.predictions.bias"):
-        load_published(tmp_path)
+def test_a_run_is_loaded_with_its_own_words_wherever_it_lies(run):
+    model, own = load(run)
+    assert kind_of(run) == "run" and not model.training
+    assert own.tokens(own.encode("Café", False)) == ["café"]  # its own rules, too
+    best, _ = load(run, best=True)
+    states = Checkpoints(run / "checkpoints")
+    for found, state in ((model, states.newest()), (best, states.best_state())):
+        assert torch.equal(found.encoder.embeddings.token.weight,
+                           state["model"]["encoder.embeddings.token.weight"])
+    assert not same(model, best)
 
 
-def test_the_command_asks_for_a_finished_run(refused, own, tmp_path):
+def test_all_kinds_are_loaded_by_one_name(run, tmp_path):
+    shipped, words = bertlib.load(MODEL)
+    assert same(shipped, load_shipped()[0]) and words.lowercase
+    assert bertlib.load(str(REFERENCE))[0].config.norm == "post"
+    assert bertlib.load(run)[0].config.norm == "pre"
+    assert [kind_of(folder) for folder in (MODEL, REFERENCE, run)] == ["shipped", "published",
+                                                                      "run"]
+    with pytest.raises(InputError, match="leave out best"):
+        load(MODEL, best=True)
+    with pytest.raises(InputError, match="no folder.*nowhere"):
+        load(tmp_path / "nowhere")
+    (tmp_path / "config.json").write_text("{}")
+    for folder in (run.parent, run / "checkpoints"):
+        with pytest.raises(InputError, match="run.json, .*'model'.*'model_type'"):
+            load(folder)
+
+
+def damage(path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+@pytest.mark.parametrize(("name", "old", "new", "words"), [
+    ("run.json", "{", "", "is damaged"),
+    ("run.json", '"version": 1', '"version": 2', "version 2"),
+    ("run.json", '"datasets"', '"data"', "is damaged"),
+    ("run.json", '"n_layer": 2', '"n_layer": 3', "only the model has"),
+    ("run.json", '"n_layer": 2', '"n_layer": "2"', "describes no model"),
+    ("run.json", '"n_head": 4', '"n_head": 5', "describes no model"),
+    ("run.json", '"vocab_sha256": "', '"vocab_sha256": "x', "501 tokens"),
+    ("vocab.txt", "\nz\n", "\nzzq\n", "is not the model's"),
+    ("tokenizer_config.json", "false", "0", "strip_accents is 0"),
+    ("checkpoints/index.json", "{", "", "index"),
+])
+def test_a_damaged_run_is_refused(run, name, old, new, words):
+    damage(run / name, old, new)
+    with pytest.raises(InputError, match=words):
+        load(run)
+
+
+def test_a_run_without_a_whole_checkpoint_or_words_is_refused(run):
+    for path in (run / "checkpoints").glob("*.pt"):
+        path.write_bytes(b"x")
+    with pytest.raises(InputError, match="whole"):
+        load(run)
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(InputError, match="no checkpoint yet"):
+        load(run)
+    (run / "vocab.txt").unlink()
+    with pytest.raises(InputError, match="no vocabulary"):
+        load(run)
+
+
+def test_loading_a_model_loads_nothing_that_trains(run):
+    code = ("import sys, bertlib\nassert 'torch' not in sys.modules\n"
+            "model, tokenizer = bertlib.load(sys.argv[1])\nprint(*sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code, run], cwd=PROJECT, capture_output=True,
+                          text=True, check=True)
+    loaded = set(done.stdout.split())
+    for name in ("tensorboard", "torch.utils.tensorboard", "torch.distributed.elastic",
+                 "bertlib.pretrain", "bertlib.trainer", "matplotlib"):
+        assert name not in loaded, name
+
+
+def test_a_run_becomes_a_model_that_ships(run, tmp_path, capsys):
+    wanted, out = load(run)[0], tmp_path / "deep" / "out"
+    main([str(run), str(out)])
+    assert "step 7, with the facts of run.json" in capsys.readouterr().out
+    model, words = load(out)
+    assert kind_of(out) == "shipped" and same(model, wanted)
+    assert words.tokens(words.encode("Café", False)) == ["café"]
+    facts = json.loads((out / "config.json").read_text())["run"]
+    assert facts["steps"] == 7 and facts["label"] == "toy" and "model" not in facts
+    write_json(run / "report.json", {"steps": 7, "val_loss": 2.5})
+    main([str(run), str(out)])
+    assert json.loads((out / "config.json").read_text())["run"]["val_loss"] == 2.5
+    write_json(run / "report.json", {"steps": 3, "val_loss": 9.9})  # of another step
+    main([str(run), str(out)])
+    assert "run.json" in capsys.readouterr().out
+    assert "val_loss" not in json.loads((out / "config.json").read_text())["run"]
+
+
+def test_the_command_refuses_what_is_no_run(run, refused, tmp_path):
     assert "two folders" in refused(main)
-    (own / "runs" / "run0").mkdir(parents=True, exist_ok=True)
-    assert "report.json" in refused(main, own / "runs" / "run0", tmp_path / "out")
+    assert "no run's folder" in refused(main, MODEL, tmp_path / "out")
+    assert "holds no model" in refused(main, run / "checkpoints", tmp_path / "out")
+    assert "is a run's folder" in refused(main, run, run)
+    (tmp_path / "file").write_text("")
+    assert "Cannot make the folder" in refused(main, run, tmp_path / "file")
     assert not (tmp_path / "out").exists()

@@ -7,12 +7,12 @@ import pytest
 
 from bertlib.files import PROJECT
 
-ORDER = ["files", "texts", "corpus", "tokens", "masking", "dataset_header", "dataset_file",
-         "data", "packing", "prepare_mlm_dataset", "attention", "blocks", "bert", "counts",
-         "baselines", "settings", "device", "optim", "checkpoint", "runlog", "runs", "interrupts",
-         "ranks", "learner", "scoring", "trainer", "plots", "workspace", "pretrain", "predict",
-         "highlight", "widget", "hub", "analysis", "shapes", "checks", "ablate", "bench_data",
-         "bench_train", "bench"]
+ORDER = ["files", "texts", "corpus", "vocab", "tokens", "masking", "dataset_header",
+         "dataset_file", "data", "packing", "prepare_mlm_dataset", "attention", "blocks", "bert",
+         "counts", "baselines", "settings", "device", "optim", "checkpoint", "runlog", "runs",
+         "interrupts", "ranks", "published", "hub", "learner", "scoring", "trainer", "plots",
+         "workspace", "pretrain", "predict", "highlight", "widget", "analysis", "shapes", "checks",
+         "ablate", "bench_data", "bench_train", "bench"]
 PACKAGE = PROJECT / "bertlib"
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 
