@@ -36,6 +36,10 @@ class Identity:
     datasets: list[str]
     version: int = VERSION
 
+    def __post_init__(self):
+        for name in ("model", "settings"):  # as they come back from a file: lists for tuples
+            object.__setattr__(self, name, json.loads(json.dumps(getattr(self, name))))
+
     @classmethod
     def read(cls, folder: Path) -> "Identity":
         """That of a run folder; `InputError` if its run.json is missing, damaged or too old."""
