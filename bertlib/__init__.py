@@ -9,7 +9,7 @@ Read the modules in the order of the notebooks; each imports only those before i
     baselines                                               what it must beat
     settings, device, optim, checkpoint, runlog             what learning needs
     ranks, scoring, trainer                                 learning, alone or with others
-    plots, workspace, pretrain, predict                     the whole job; what was learned
+    plots, workspace, parameters, pretrain, predict         the whole job; what was learned
     highlight, widget                                       guesses as a page, and to play with
     hub                                                     models that travel, BERT's own too
     analysis                                                what it knows, counted in parts

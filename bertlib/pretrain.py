@@ -10,10 +10,7 @@ of all together. All must see the same base folder; rank 0 alone writes into it.
 lone -- torchrun would take --start for an option of its own.
 """
 
-import argparse
-import os
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -25,37 +22,17 @@ from bertlib.checkpoint import Checkpoints, load_weights
 from bertlib.counts import start_from_counts
 from bertlib.data import Batches, Dataset, find_files, load_dataset
 from bertlib.device import machine_name
-from bertlib.files import PROJECT, InputError, nearest, write_json
+from bertlib.files import PROJECT, InputError, write_json
 from bertlib.masking import Masker, MaskingConfig
 from bertlib.optim import batch_size
+from bertlib.parameters import command_request
 from bertlib.plots import save_plot
 from bertlib.ranks import ALONE, Ranks, join, run_on_ranks
 from bertlib.runlog import read_metrics
-from bertlib.settings import PRESETS, Settings
+from bertlib.settings import Settings
 from bertlib.tokens import Tokenizer
 from bertlib.trainer import Trainer, Watcher
 from bertlib.workspace import choose_run, ensure_datasets
-
-
-def choose_preset(name: str) -> str:
-    """"auto": what BERTLIB_PRESET says (tests set it), `cuda` where there is a GPU, else `cpu`."""
-    if name != "auto":
-        return name
-    return os.environ.get("BERTLIB_PRESET") or ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def notebook_settings(before: set[str], namespace: dict[str, Any]) -> dict[str, Any]:
-    """The settings among a notebook's parameters: all names that were not there `before`.
-
-    papermill only warns of a parameter that a notebook does not know; this refuses it.
-    """
-    known = {field.name for field in fields(Settings)}
-    given = {name: value for name, value in namespace.items()
-             if name not in before and not name.startswith("_")}
-    for name in given:
-        if name not in known | {"preset", "base", "label", "resume"}:
-            raise InputError(f"There is no parameter '{name}'. {nearest(name, known)}")
-    return {name: value for name, value in given.items() if name in known}
 
 
 def load_data(settings: Settings, base: Path, label: str,
@@ -167,41 +144,11 @@ def load_model(folder: Path, vocab_size: int, best: bool = False) -> BertForMask
     return model.eval()
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's options: one for each setting, and where to read and write."""
-    parse = argparse.ArgumentParser(
-        prog="pretrain", description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parse.add_argument("--preset", default="auto", help=f"auto, {', '.join(PRESETS)}")
-    parse.add_argument("--base", type=Path, default=PROJECT / "wiki", help="the base folder")
-    parse.add_argument("--label", default="english", help="of the datasets to train on")
-    parse.add_argument("--resume", default="auto", help="auto, never or a run's name")
-    for field in fields(Settings):
-        kind = boolean if field.type is bool else field.type
-        parse.add_argument(f"--{field.name.replace('_', '-')}", type=kind, metavar="VALUE")
-    return parse
-
-
-def boolean(text: str) -> bool:
-    """true or false, as in the published configuration."""
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
-    return text.lower() == "true"
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Pretrain as the command line says and print the result."""
-    known, unknown = parser().parse_known_args(arguments)
-    options = vars(known)
-    if unknown:
-        names = [f"--{name.replace('_', '-')}" for name in options]
-        raise InputError(f"There is no option '{unknown[0]}'. {nearest(unknown[0], names)}")
-    preset = choose_preset(options.pop("preset"))
-    base, label, resume = (options.pop(name) for name in ("base", "label", "resume"))
-    given = {name: value for name, value in options.items() if value is not None}
-    settings = Settings.make(preset, **given)
-    folder = pretrain(settings, base, label, resume, progress=True, preset=preset)
+    asked = command_request(__doc__, arguments)
+    folder = pretrain(asked.settings, asked.base, asked.label, asked.resume, progress=True,
+                      preset=asked.preset)
     if not Ranks.here().is_writer:
         return
     last = read_metrics(folder, "val")[-1]

@@ -65,7 +65,7 @@ def test_the_command_refuses_what_does_not_fit(own, refused, tokenizer):
         assert "'cuda'" in refused(main, *common, "--device", "cuda")
     save_vocab([*tokenizer.vocab, "zzzz"], own / "vocab" / "vocab.txt")
     assert "another vocabulary" in refused(main, *common)
-    assert "no vocabulary" in refused(main, "--preset", "smoke", "--base", own / "none")
+    assert "there is none at" in refused(main, "--preset", "smoke", "--base", own / "none")
 
 
 def test_a_checkpoint_of_an_older_version_is_refused(own):
