@@ -58,7 +58,7 @@ def test_the_command_refuses_what_does_not_fit(own, refused, tokenizer):
     assert "another shape" in message
     kept = json.loads((own / "runs" / "run0" / "settings.json").read_text())
     assert kept["d_model"] == 32  # a refused resume changes nothing
-    assert "chunks" in refused(main, *common, "--batch-size", 10**6)
+    assert "chunks" in refused(main, *common, "--batch-size", 10**4)
     assert "Did you mean 'smoke'" in refused(main, "--preset", "smoky")
     assert "Did you mean '--learning-rate'" in refused(main, "--learning-rte", 3)
     if not torch.cuda.is_available():
