@@ -23,7 +23,7 @@ REMEDIES = {
     errno.EFBIG: "files may not grow as large here; choose another folder",
     errno.EACCES: "choose a place that you may use", errno.EPERM: "choose a place that you may use",
     errno.EROFS: "choose a place that can be written to",
-    errno.ENOENT: "check whether its folder still exists",
+    errno.ENOENT: "check that it and its folder are there",
 }
 
 
@@ -56,10 +56,11 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message[:1].upper()}{message[1:]}; --help tells all options.")
 
 
-def short(value: object) -> str:
-    """`value` as Python writes it, for a message; a long one without its middle."""
+def short(value: object, most: int = 80) -> str:
+    """`value` as Python writes it, for a message; if longer than `most`, without its middle."""
     brief = reprlib.Repr()
-    brief.maxstring = brief.maxother = brief.maxlong = 80
+    brief.maxstring = brief.maxother = brief.maxlong = most
+    brief.maxlist = brief.maxtuple = brief.maxset = brief.maxdict = brief.maxlevel = 2
     try:
         return brief.repr(value)
     except ValueError:  # Python writes out no whole number of more than 4,300 digits
@@ -90,9 +91,9 @@ def run_command(main: Callable[[], object]) -> int:
 def _told(error: OSError) -> str:
     """The file, what is wrong with it, and what helps: one sentence."""
     reason = error.strerror or str(error) or type(error).__name__
-    where = "A file" if error.filename is None else f"'{error.filename}'"
+    where = "A file" if error.filename is None else short(os.fsdecode(error.filename), most=400)
     remedy = REMEDIES.get(error.errno, "check that place")
-    return f"{where} cannot be used ({reason}); {remedy} and start the same command again."
+    return f"{where} cannot be read or written ({reason}); {remedy}, then start again."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

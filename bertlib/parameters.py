@@ -79,7 +79,7 @@ def base_folder(name: str | Path | None = None) -> Path:
         if folder.is_dir():
             return folder
     raise SettingError("base", str(name), "must be the name of a folder, and there is none at "
-                       f"{short(os.path.normpath(folder))} ({RULE})")
+                       f"{short(os.path.normpath(folder), most=400)} ({RULE})")
 
 
 # -- from a notebook -----------------------------------------------------------------------
