@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from IPython.core.inputtransformer2 import TransformerManager
+from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell
 
 from bertlib.files import PROJECT, InputError, Parser, nearest, short
 from bertlib.settings import PRESETS, SettingError, Settings
@@ -85,38 +87,53 @@ def base_folder(name: str | Path | None = None) -> Path:
 # -- from a notebook -----------------------------------------------------------------------
 
 
-def notebook_settings(cells: list[str], values: dict[str, Any]) -> dict[str, Any]:
-    """The settings among a notebook's parameters; `cells` is IPython's `In`, `values` `globals()`.
+_cells: list[str] = []  # what a notebook ran since it called watch_cells
+
+
+def watch_cells(shell: InteractiveShell) -> None:
+    """Remember the text of each cell that a notebook's `shell` runs from now on.
+
+    IPython's own history is not enough: some programs, nbval among them, run cells without it.
+    """
+    _cells.clear()
+    shell.events.register("pre_run_cell", _remember)  # once, however often it is called
+
+
+def _remember(cell: ExecutionInfo) -> None:
+    _cells.append(cell.raw_cell)
+
+
+def notebook_settings(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings among a notebook's parameters, whose `values` are in its `globals()`.
 
     papermill only warns of a parameter that a notebook does not know; this refuses it. Names are
     read from the cells' text, as the values also hold what IPython puts there (_i3, _dh, ...) and,
     when a cell runs again, all that the notebook has made since.
     """
-    given = list(_parameters(cells))
+    given = list(_parameters())
     for name in given:
         if name not in KINDS and name not in PLACES:
             raise InputError(f"There is no parameter '{name}'. {nearest(name, [*KINDS, *PLACES])}")
-    return {name: values[name] for name in given if name in KINDS}
+    return {name: values[name] for name in given if name in KINDS and name in values}
 
 
-def _parameters(cells: list[str]) -> Iterable[str]:
+def _parameters() -> Iterable[str]:
     """The names set by the latest cell that sets all `PLACES` and by those run right after it.
 
     papermill's own cell may also set them all: it is one of those after. `InputError` if none does.
     """
-    cells = cells if isinstance(cells, list) else []
-    first = [number for number, cell in enumerate(cells)
+    first = [number for number, cell in enumerate(_cells)
              if set(PLACES) <= set(_assigned(cell)) and not cell.startswith("# Parameters\n")]
     if not first:
-        raise InputError(f"Run the cell that sets {', '.join(PLACES)} first.")
-    asking = takewhile(lambda cell: "notebook_settings(" not in cell, cells[first[-1]:])
+        raise InputError(f"No cell that sets {', '.join(PLACES)} has run; run all from the top.")
+    asking = takewhile(lambda cell: "notebook_settings(" not in cell, _cells[first[-1]:])
     return dict.fromkeys(name for cell in asking for name in _assigned(cell))
 
 
 def _assigned(cell: str) -> Iterable[str]:
     """The names that a cell's own lines give a value; none if it is no Python and so never ran."""
     with suppress(SyntaxError):
-        for line in ast.parse(cell).body:
+        for line in ast.parse(TransformerManager().transform_cell(cell)).body:  # also %magic
             if isinstance(line, ast.Assign | ast.AnnAssign | ast.AugAssign) and line.value:
                 for target in getattr(line, "targets", None) or [line.target]:
                     yield from (node.id for node in ast.walk(target)

@@ -18,6 +18,7 @@ from bertlib.parameters import (
     choose_preset,
     command_request,
     notebook_settings,
+    watch_cells,
 )
 
 NOTEBOOK = json.loads((PROJECT / "notebooks" / "07_pretrain.ipynb").read_text("utf-8"))
@@ -64,12 +65,13 @@ def test_papermill_stops_with_one_line_in_the_cell(papermill, name, value, sente
     assert cells[-1]["outputs"] == []  # what stands after it did not run
 
 
-def run_cells(*cells: str) -> tuple[list[str], dict]:
-    """What IPython knows after these cells and the one that asks: `In` and `globals()`."""
+def settings_after(*cells: str, history: bool = True) -> dict:
+    """What a notebook's parameters are after IPython ran these cells."""
     shell = InteractiveShell()
-    for cell in (*cells, "notebook_settings(In, globals())"):
-        shell.run_cell(cell, store_history=True, silent=False)
-    return shell.user_ns["In"], shell.user_ns
+    watch_cells(shell)
+    for cell in cells:
+        shell.run_cell(cell, store_history=history)
+    return notebook_settings(shell.user_ns)
 
 
 PLACES = 'preset, base, label, resume = "auto", None, "english", "auto"'
@@ -77,14 +79,14 @@ PAPERMILL = "# Parameters\n"
 
 
 def test_settings_are_read_from_the_parameters_cell_and_those_after_it():
-    assert notebook_settings(*run_cells("import json", PLACES)) == {}
-    own = notebook_settings(*run_cells("x = 1", f"{PLACES}\nseed = 3", "max_iters: int = 2 * 4"))
+    assert settings_after("import json", PLACES) == {}
+    own = settings_after("x = 1", f"{PLACES}\nseed = 3", "max_iters: int = 2 * 4")
     assert own == {"seed": 3, "max_iters": 8}
     injected = f"{PAPERMILL}{PLACES}\nbeta1 = 0.5"
-    assert notebook_settings(*run_cells(f"{PLACES}\nseed = 3", injected)) == {
-        "seed": 3, "beta1": 0.5}
-    with pytest.raises(InputError, match="Run the cell that sets preset, base, label, resume"):
-        notebook_settings(*run_cells("seed = 3"))
+    assert settings_after(f"{PLACES}\nseed = 3", injected) == {"seed": 3, "beta1": 0.5}
+    assert settings_after(PLACES, "%matplotlib -l\nseed = 4", history=False) == {"seed": 4}
+    with pytest.raises(InputError, match="No cell that sets preset, base, label, resume has run"):
+        settings_after("seed = 3")
 
 
 @pytest.mark.parametrize(("name", "hint"), [
@@ -93,14 +95,14 @@ def test_settings_are_read_from_the_parameters_cell_and_those_after_it():
 ])
 def test_an_unknown_parameter_is_refused_whatever_else_has_that_name(name, hint):
     with pytest.raises(InputError, match=f"There is no parameter '{name}'. .*{hint}"):
-        notebook_settings(*run_cells("import json", PLACES, f"{PAPERMILL}{name} = 2"))
+        settings_after("import json", PLACES, f"{PAPERMILL}{name} = 2")
 
 
 def test_cells_that_run_again_ask_anew():
-    ask = "notebook_settings(In, globals())"
+    ask = "from bertlib.parameters import *\nnotebook_settings(globals())"
     first = ["import json", f"{PLACES}\nmax_iters = 7", ask, "device = seed = json"]
-    assert notebook_settings(*run_cells(*first)) == {"max_iters": 7}  # only the asking cell again
-    assert notebook_settings(*run_cells(*first, f"{PLACES}\nheads = 8")) == {"heads": 8}
+    assert settings_after(*first) == {"max_iters": 7}  # only the asking cell again
+    assert settings_after(*first, f"{PLACES}\nheads = 8") == {"heads": 8}
 
 
 @pytest.mark.parametrize("value", [True, None, 1.5, "", [1]])
