@@ -13,7 +13,8 @@ Read the modules in the order of the notebooks; each imports only those before i
     runs, interrupts, ranks                                 which run, how it stops, who shares it
     published, hub                                          models that travel, BERT's own too
     learner, scoring, trainer                               learning, alone or with others
-    plots, workspace, pretrain, predict                     the whole job; what was learned
+    plots, workspace, parameters, pretrain                  the whole job
+    predict                                                 what was learned
     highlight, widget                                       guesses as a page, and to play with
     analysis                                                what it knows, counted in parts
     shapes, checks                                          a ledger of shapes; exercises

@@ -1,31 +1,99 @@
 """What every module shares: errors that help, and writing that loses nothing."""
 
+import argparse
 import difflib
+import errno
 import hashlib
 import json
 import os
+import reprlib
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 PROJECT = Path(__file__).resolve().parents[1]  # the folder that holds bertlib/ and notebooks/
 
 
+MOST_LETTERS = 2_000  # of a message; beyond that its middle is left out
+REMEDIES = {
+    errno.ENOSPC: "free some space", errno.EDQUOT: "free some space",
+    errno.EFBIG: "files may not grow as large here; choose another folder",
+    errno.EACCES: "choose a place that you may use", errno.EPERM: "choose a place that you may use",
+    errno.EROFS: "choose a place that can be written to",
+    errno.ENOENT: "check that it and its folder are there",
+}
+
+
 class InputError(ValueError):
-    """Something the user gave is wrong; the message names it and the remedy in one sentence."""
+    """Something the user gave is wrong; the message names it and the remedy in one sentence.
+
+    Of a message that quotes an endless value only the beginning and the end are kept.
+    """
+
+    def __init__(self, message: str):
+        if (more := len(message) - MOST_LETTERS) > 0:
+            half = MOST_LETTERS // 2
+            message = f"{message[:half]} [{more:,} letters left out] {message[-half:]}"
+        super().__init__(message)
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows instead of a traceback, which would tell the reader nothing."""
+        return [f"InputError: {self}"]
+
+
+class Parser(argparse.ArgumentParser):
+    """A command's options; an error is an `InputError` of one sentence, not a page of usage."""
+
+    def __init__(self, **how: Any):
+        super().__init__(allow_abbrev=False,
+                         formatter_class=argparse.RawDescriptionHelpFormatter, **how)
+
+    def error(self, message: str) -> NoReturn:
+        """`InputError` with argparse's own words."""
+        raise InputError(f"{message[:1].upper()}{message[1:]}; --help tells all options.")
+
+
+def short(value: object, most: int = 80) -> str:
+    """`value` as Python writes it, for a message; if longer than `most`, without its middle."""
+    brief = reprlib.Repr()
+    brief.maxstring = brief.maxother = brief.maxlong = most
+    brief.maxlist = brief.maxtuple = brief.maxset = brief.maxdict = brief.maxlevel = 2
+    try:
+        return brief.repr(value)
+    except ValueError:  # Python writes out no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
 
 
 def run_command(main: Callable[[], object]) -> int:
-    """Call `main`; exit status 0, or 2 with one sentence on stderr for an `InputError`."""
+    """Call `main`; returns exit status 0, or another with one sentence on stderr.
+
+    2: an `InputError`, or a file that could not be used (`OSError`). 130: an interrupt, as shells
+    have it, so that `&&` does not go on; its sentence may say what to do next.
+    """
     try:
         main()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"error: {_told(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        advice = str(interrupt) or "no file is left half written; start the same command again"
+        print(f"\ninterrupted; {advice}.", file=sys.stderr)
+        return 130
     return 0
+
+
+def _told(error: OSError) -> str:
+    """The file, what is wrong with it, and what helps: one sentence."""
+    reason = error.strerror or str(error) or type(error).__name__
+    where = "A file" if error.filename is None else short(os.fsdecode(error.filename), most=400)
+    remedy = REMEDIES.get(error.errno, "check that place")
+    return f"{where} cannot be read or written ({reason}); {remedy}, then start again."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -54,9 +122,25 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Write a binary file so that `path` holds all of it or is left as it was.
 
     The bytes go to a temporary file in the same folder, reach the disk (fsync) and are renamed
-    over `path`. On an error the temporary file is removed and the old file stays.
+    over `path`. On an error the temporary file is removed and the old file stays; an `OSError`
+    then names `path`, as most do not (a full disk) or name the temporary file.
     """
     path = Path(path)
+    try:
+        with _replacement(path) as stream:
+            yield stream
+    except OSError as error:
+        if error.errno is not None and (error.filename is None or _is_temporary(path, error)):
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
+def _is_temporary(path: Path, error: OSError) -> bool:
+    return Path(os.fsdecode(error.filename)).name.startswith(f".{path.name}.")
+
+
+@contextmanager
+def _replacement(path: Path) -> Iterator[BinaryIO]:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     temporary = Path(name)
     try:
@@ -67,7 +151,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         temporary.chmod(0o644)
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may be gone; the first error is the one to tell
+            temporary.unlink()
         raise
     _sync_folder(path.parent)
 

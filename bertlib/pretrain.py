@@ -10,10 +10,8 @@ of all together. All must see the same base folder; rank 0 alone writes into it.
 lone -- torchrun would take --start for an option of its own.
 """
 
-import argparse
-import os
 import sys
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,40 +23,18 @@ from bertlib.counts import start_from_counts
 from bertlib.data import Batches, Dataset, load_dataset
 from bertlib.dataset_file import read_header
 from bertlib.device import machine_name
-from bertlib.files import PROJECT, InputError, nearest, write_json
+from bertlib.files import PROJECT, InputError, write_json
 from bertlib.masking import Masker, MaskingConfig
 from bertlib.optim import batch_size
+from bertlib.parameters import command_request
 from bertlib.plots import save_plot
 from bertlib.ranks import ALONE, Ranks, join, run_on_ranks
 from bertlib.runlog import read_metrics
-from bertlib.runs import Identity, Run, claim_run, find_run
-from bertlib.settings import PRESETS, Settings
+from bertlib.runs import Identity, Run, claim_run
+from bertlib.settings import Settings
 from bertlib.tokens import Tokenizer
 from bertlib.trainer import Trainer, Watcher
 from bertlib.workspace import EMBEDDED, ensure_datasets
-
-INTERRUPTED = 130  # exit status, as a shell gives it after Ctrl-C
-
-
-def choose_preset(name: str) -> str:
-    """"auto": what BERTLIB_PRESET says (tests set it), `cuda` where there is a GPU, else `cpu`."""
-    if name != "auto":
-        return name
-    return os.environ.get("BERTLIB_PRESET") or ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def notebook_settings(before: set[str], namespace: dict[str, Any]) -> dict[str, Any]:
-    """The settings among a notebook's parameters: all names that were not there `before`.
-
-    papermill only warns of a parameter that a notebook does not know; this refuses it.
-    """
-    known = {field.name for field in fields(Settings)}
-    given = {name: value for name, value in namespace.items()
-             if name not in before and not name.startswith("_")}
-    for name in given:
-        if name not in known | {"preset", "base", "label", "resume"}:
-            raise InputError(f"There is no parameter '{name}'. {nearest(name, known)}")
-    return {name: value for name, value in given.items() if name in known}
 
 
 def load_data(settings: Settings, base: Path, label: str,
@@ -161,55 +137,18 @@ def describe(trainer: Trainer, score, label: str, preset: str,
     }
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's options: one for each setting, and where to read and write."""
-    parse = argparse.ArgumentParser(
-        prog="pretrain", description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parse.add_argument("--preset", help=f"auto (default), {', '.join(PRESETS)}; a run that is "
-                       "resumed by name keeps its settings")
-    parse.add_argument("--base", type=Path, default=PROJECT / "wiki", help="the base folder")
-    parse.add_argument("--label", help=f"of the datasets to train on (default {EMBEDDED})")
-    parse.add_argument("--resume", default="auto", help="auto, never, a run's name or its path")
-    for field in fields(Settings):
-        kind = boolean if field.type is bool else field.type
-        parse.add_argument(f"--{field.name.replace('_', '-')}", type=kind, metavar="VALUE")
-    return parse
-
-
-def boolean(text: str) -> bool:
-    """true or false, as in the published configuration."""
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
-    return text.lower() == "true"
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Pretrain as the command line says and print the result."""
-    known, unknown = parser().parse_known_args(arguments)
-    options = vars(known)
-    if unknown:
-        names = [f"--{name.replace('_', '-')}" for name in options]
-        raise InputError(f"There is no option '{unknown[0]}'. {nearest(unknown[0], names)}")
-    preset, base, label, resume = (options.pop(n) for n in ("preset", "base", "label", "resume"))
-    given = {name: value for name, value in options.items() if value is not None}
-    if preset is None and resume not in ("auto", "never"):
-        kept = Identity.read(find_run(base, resume))
-        preset, label = "", label or kept.label
-        settings = Settings(**kept.settings | given)
-    else:
-        preset = choose_preset(preset or "auto")
-        settings = Settings.make(preset, **given)
-    folder = pretrain(settings, base, label or EMBEDDED, resume, progress=True, preset=preset)
+    asked = command_request(__doc__, arguments)
+    folder = pretrain(asked.settings, asked.base, asked.label, asked.resume, progress=True,
+                      preset=asked.preset)
     if not Ranks.here().is_writer:
         return
     last = read_metrics(folder, "val")[-1]
     print(f"{folder}: step {last['step']}, validation loss {last['loss']:.3f} nats, "
           f"accuracy {last['accuracy']:.1%}")
     if Ranks.here().world == 1 and not Run(folder).is_finished():
-        print("Interrupted; the same command goes on from there.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        raise KeyboardInterrupt("what was learned is saved, and the same command goes on from there")
 
 
 def command() -> None:

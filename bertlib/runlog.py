@@ -1,10 +1,12 @@
 """The record of a run: log.txt to read, metrics.jsonl to compute with, TensorBoard events.
 
-And what one sees meanwhile: the progress bar.
+And what one sees meanwhile: its progress.
 """
 
 import json
+import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +14,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
+from IPython import get_ipython
+from IPython.display import DisplayHandle
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -99,21 +103,76 @@ def read_metrics(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def progress_bar(done: float, flops: float, device: torch.device, dtype: torch.dtype,
-                 show: bool) -> Iterator[Callable[[float, int, int, float], None]]:
-    """A bar over the run, `done` 0..1 of it already; gives a function to move it.
+def progress_bar(done: float, flops: float, device: torch.device, dtype: torch.dtype, show: bool,
+                 clock: Callable[[], float] = time.monotonic) -> Iterator[Callable[..., None]]:
+    """Tell how a run goes on, the share `done` (0..1) of which is over; yields a function to call.
 
-    That takes the share done, the step, tokens and seconds so far, and also tells tokens/s and
-    MFU: the share of the machine's peak that `flops` a token make (Chowdhery et al. 2022).
+    That takes the share done, the step, tokens and seconds of training so far, and the loss (nats)
+    and accuracy (0..1) of the latest validation, None if unknown. The line that it makes of them
+    is rewritten on a terminal and in a live notebook; elsewhere, where output is stored, it is
+    printed at once and then at most once a minute. `flops` a token make the MFU: their share of
+    the machine's peak (Chowdhery et al. 2022). `clock` returns seconds.
     """
-    peak = measured_peak(device, dtype) if show else 0.0
-    form = "{percentage:3.0f}%|{bar:20}| {elapsed}<{remaining} {postfix}"
-    with tqdm(total=1.0, initial=done, bar_format=form, disable=not show) as bar:
+    if not show:
+        yield lambda *numbers, **scores: None
+        return
+    peak, left, due = measured_peak(device, dtype), TimeLeft(clock), -math.inf
+    with _place(done) as (rewritten, put):
         def advance(progress: float, step: int, tokens: int, seconds: float,
                     loss: float | None = None, accuracy: float | None = None) -> None:
+            nonlocal due
+            remaining = left(progress)
+            if clock() < due and (progress < 1 or not rewritten):
+                return
+            due = clock() + (0.5 if rewritten else 60)
             speed = tokens / max(seconds, 1e-9)
-            share = f", MFU {speed * flops / peak:.0%}" if peak else ""
-            bar.set_postfix_str(f"step {step}, {speed:,.0f} tokens/s{share}", refresh=False)
-            bar.update(progress - bar.n)
+            parts = [f"step {step:,}", loss is not None and f"loss {loss:.3f}",
+                     accuracy is not None and f"accuracy {accuracy:.1%}", f"{speed:,.0f} tokens/s",
+                     peak and f"MFU {speed * flops / peak:.0%}", remaining]
+            put(", ".join(filter(None, parts)), progress)
 
         yield advance
+
+
+class TimeLeft:
+    """How long a run will still take, by the share of it that was done since the first call."""
+
+    def __init__(self, clock: Callable[[], float]):
+        self.clock = clock
+        self.first: tuple[float, float] | None = None
+
+    def __call__(self, progress: float) -> str:
+        """In words, such as "6 minutes left"; empty at the first call and at the end."""
+        now = self.clock()
+        self.first = self.first or (now, progress)
+        since, begun = self.first
+        if progress <= begun or progress >= 1:
+            return ""
+        minutes = (now - since) / (progress - begun) * (1 - progress) / 60
+        if minutes < 1:
+            return "less than a minute left"
+        number, unit = (minutes, "minute") if minutes < 120 else (minutes / 60, "hour")
+        return f"{number:,.0f} {unit}{'s' if round(number) > 1 else ''} left"
+
+
+@contextmanager
+def _place(done: float) -> Iterator[tuple[bool, Callable[[str, float], None]]]:
+    """Where progress is told now: whether a line replaces the one before, and what puts it there.
+
+    Jupyter's server names the notebook in a variable. Its page and file then keep the last line
+    only; papermill, nbconvert and nbval do not set it: they store, and papermill --log-output
+    passes on what is printed, but no line that is rewritten.
+    """
+    if sys.stderr.isatty():
+        form = "{percentage:3.0f}%|{bar:10}| {desc}"
+        with tqdm(total=1.0, initial=done, bar_format=form, dynamic_ncols=True) as bar:
+            def rewrite(line: str, progress: float) -> None:
+                bar.n = progress
+                bar.set_description_str(line)  # and draws
+            yield True, rewrite
+    elif "JPY_SESSION_NAME" in os.environ and get_ipython():
+        handle = DisplayHandle()
+        handle.display({"text/plain": "training begins"}, raw=True)
+        yield True, lambda line, _: handle.update({"text/plain": line}, raw=True)
+    else:
+        yield False, lambda line, _: print(line, flush=True)

@@ -3,18 +3,75 @@
 Recipes are data: a preset is a dictionary of settings, and no code asks for a recipe's name.
 """
 
+import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from bertlib.bert import PRESETS as MODELS
 from bertlib.bert import BertConfig
 from bertlib.counts import CountStart
-from bertlib.files import InputError, nearest
+from bertlib.files import InputError, nearest, short
+
+
+class SettingError(InputError):
+    """A setting's value is refused; keeps its name, value and remedy for who calls it otherwise."""
+
+    def __init__(self, name: str, value: object, remedy: str):
+        super().__init__(f"The setting {name} is {short(value)}; it {remedy}.")
+        self.name, self.value, self.remedy = name, value, remedy
+
+
+class Limits(NamedTuple):
+    """The numbers that a setting may be; an open end does not belong to them."""
+
+    low: float
+    high: float
+    open_low: bool = False
+    open_high: bool = False
+
+    def hold(self, value: float) -> bool:
+        """Whether `value` is one of them; nan never is."""
+        above = value > self.low if self.open_low else value >= self.low
+        return above and (value < self.high if self.open_high else value <= self.high)
+
+    def __str__(self) -> str:
+        low = "above" if self.open_low else "at least"
+        high = "below" if self.open_high else "at most"
+        return f"must be {low} {self.low:,} and {high} {self.high:,}"
+
+
+COUNT = Limits(1, 10**9)  # of steps
+COUNT_OR_NONE = Limits(0, 10**9)
+RATE = Limits(0, 1_000, open_low=True)
+SHARE = Limits(0, 1, open_low=True, open_high=True)
+BELOW_ONE = Limits(0, 1, open_high=True)
+MINUTES = Limits(0, 525_600)  # a year
+
+# A number beyond its limits is a slip; a run inside of them may still need a larger machine.
+LIMITS = {
+    "seq_len": Limits(16, 2_048), "batch_size": Limits(1, 65_536), "micro_steps": Limits(1, 65_536),
+    "val_interval": COUNT, "d_model": Limits(1, 16_384), "heads": Limits(1, 1_024),
+    "n_layer": Limits(1, 512), "dropout": BELOW_ONE, "attention_dropout": BELOW_ONE,
+    "learning_rate": RATE, "min_learning_rate": Limits(0, 1_000), "matrix_learning_rate": RATE,
+    "warmup_iters": COUNT_OR_NONE, "lr_decay_iters": COUNT, "max_iters": COUNT,
+    "weight_decay": Limits(0, 1_000), "beta1": BELOW_ONE, "beta2": BELOW_ONE,
+    "grad_clip": Limits(0, 10**9), "first_batch_size": Limits(0, 65_536),
+    "mask_rate": SHARE, "final_mask_rate": SHARE, "count_window": Limits(1, 2_048),
+    "count_shift": Limits(1, 10**9), "count_std": RATE, "count_width": Limits(0, 16_384),
+    "count_share": Limits(0, 1, open_low=True), "budget_minutes": MINUTES,
+    "seed": Limits(0, 2**63, open_high=True),  # what torch takes
+    "val_chunks": COUNT_OR_NONE, "final_chunks": COUNT_OR_NONE,
+    "checkpoint_minutes": MINUTES, "keep_checkpoints": Limits(2, 1_000),
+}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One run. Defaults are the published run; times are in minutes, lengths in tokens."""
+    """One run. Defaults are the published run; times are in minutes, lengths in tokens.
+
+    `SettingError`, an `InputError`, if a value is of the wrong type or beyond `LIMITS`, or if two
+    do not fit together. A bool is no number; a whole number is a fine float.
+    """
 
     # the published names
     seq_len: int = 128
@@ -66,44 +123,47 @@ class Settings:
     def __post_init__(self):
         for field in fields(self):
             self._check_type(field.name, field.type)
-        for name in ("batch_size", "micro_steps", "val_interval", "max_iters", "lr_decay_iters"):
-            self._require(name, getattr(self, name) >= 1, "must be at least 1")
-        for name in ("warmup_iters", "weight_decay", "min_learning_rate", "grad_clip", "seed",
-                     "budget_minutes", "val_chunks", "final_chunks", "checkpoint_minutes"):
-            self._require(name, getattr(self, name) >= 0, "must not be negative")
-        for name in ("learning_rate", "matrix_learning_rate"):
-            self._require(name, getattr(self, name) > 0, "must be above 0")
-        for name in ("mask_rate", "final_mask_rate"):
-            self._require(name, 0 < getattr(self, name) < 1, "must lie between 0 and 1")
-        even = self.first_batch_size >= 0 and self.batch_size % (self.first_batch_size or 1) == 0
-        self._require("first_batch_size", even, f"must divide batch_size, {self.batch_size}")
-        self._require("keep_checkpoints", self.keep_checkpoints >= 2, "must be at least 2")
-        self._require("seq_len", 16 <= self.seq_len <= 2048, "must lie in 16..2048")
+        for name, limits in LIMITS.items():
+            self._require(name, limits.hold(getattr(self, name)), str(limits))
         for name, known in CHOICES.items():
             self._require(name, getattr(self, name) in known, f"must be one of {', '.join(known)}")
-        self.model_config(vocab_size=1)  # its own checks: heads, dropout
+        even = self.batch_size % (self.first_batch_size or 1) == 0
+        self._require("first_batch_size", even, f"must divide batch_size, {self.batch_size}")
+        self._check_heads()
+        self.model_config(vocab_size=1)  # its own checks
         self.count_start()
 
     def _check_type(self, name: str, kind: type) -> None:
         value = getattr(self, name)
-        if kind is float and type(value) is int:
-            object.__setattr__(self, name, float(value))
-        else:
-            self._require(name, type(value) is kind, f"must be of type {kind.__name__}")
+        if kind is float and type(value) is int and abs(value) <= 10**300:  # it fits
+            object.__setattr__(self, name, value := float(value))
+        self._require(name, type(value) is kind, f"must be {KINDS[kind]}")
+        self._require(name, kind is not float or math.isfinite(value), "must be a finite number")
+
+    def _check_heads(self) -> None:
+        """The heads share d_model evenly, and a pattern of distances that the model has."""
+        model = MODELS[self.architecture]
+        pattern = len(model["distance_heads"]) if model.get("position") == "distance" else 1
+        good = [n for n in range(pattern, min(self.d_model, LIMITS["heads"].high) + 1, pattern)
+                if self.d_model % n == 0]
+        which = f", and be a multiple of {pattern} in the architecture {self.architecture!r}"
+        choose = f"choose {', '.join(map(str, good))}" if good else "choose another d_model"
+        self._require("heads", self.heads in good, f"must divide d_model, {self.d_model}"
+                      f"{which if pattern > 1 else ''}: {choose}")
 
     def _require(self, name: str, good: bool, remedy: str) -> None:
         if not good:
-            raise InputError(f"The setting {name} is {getattr(self, name)!r}; it {remedy}.")
+            raise SettingError(name, getattr(self, name), remedy)
 
     @classmethod
     def make(cls, preset: str = "cuda", **changes: Any) -> "Settings":
         """A preset with changes; refuses unknown names with the nearest right one."""
         if preset not in PRESETS:
-            raise InputError(f"There is no preset '{preset}'. {nearest(preset, PRESETS)}")
+            raise InputError(f"There is no preset {short(preset)}. {nearest(preset, PRESETS)}")
         known = {field.name for field in fields(cls)}
         for name in changes:
             if name not in known:
-                raise InputError(f"There is no setting '{name}'. {nearest(name, known)}")
+                raise InputError(f"There is no setting {short(name)}. {nearest(name, known)}")
         return cls(**PRESETS[preset] | changes)
 
     def model_config(self, vocab_size: int) -> BertConfig:
@@ -124,6 +184,11 @@ class Settings:
         """Plain values, for JSON and checkpoints."""
         return asdict(self)
 
+
+KINDS = {
+    int: "a whole number, written without a point or an e", float: "a number, such as 0.001",
+    bool: "True or False", str: "text",
+}
 
 CHOICES = {
     "architecture": tuple(MODELS),

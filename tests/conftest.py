@@ -1,10 +1,6 @@
-"""What all tests share: the smoke preset for notebooks, a small world of text and data."""
+"""What all tests share: a small world of text and data."""
 
-import os
 import shutil
-
-os.environ["BERTLIB_PRESET"] = "smoke"  # notebooks run in seconds
-os.environ["OMP_NUM_THREADS"] = "2"  # one number of threads everywhere: exact repetition
 
 import pytest
 import torch

@@ -1,9 +1,14 @@
 """Rules for stored notebooks: whole, clean, readable, and true to the result files."""
 
 import json
+import os
 import re
+import shutil
 import statistics
+import subprocess
+import sys
 
+import nbformat
 import pytest
 
 from bertlib.ablate import GROUPS, read_rows
@@ -160,3 +165,22 @@ def test_the_readme_tells_the_numbers_of_the_hour_and_of_its_model():
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_readme_lists_every_notebook(path):
     assert f"(notebooks/{path.name})" in (PROJECT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("found", ["smoke 2", "cpu 2"])
+def test_a_notebook_tested_alone_is_told_to_train_for_seconds(found, tmp_path):
+    """In a copy of the clone that has one notebook: it passes if its stored output is right."""
+    cell = nbformat.v4.new_code_cell(
+        "import os\nprint(os.environ['BERTLIB_PRESET'], os.environ['OMP_NUM_THREADS'])",
+        outputs=[nbformat.v4.new_output("stream", text=f"{found}\n")], execution_count=1)
+    for name in ("pyproject.toml", "tests/conftest.py", "tests/smoke.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(PROJECT / name, tmp_path / name)
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "notebooks" / "tiny.ipynb")
+    env = {name: value for name, value in os.environ.items()
+           if name not in ("BERTLIB_PRESET", "OMP_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-m", "pytest", "notebooks/tiny.ipynb"], cwd=tmp_path,
+                          env=env, capture_output=True, text=True)
+    assert ("1 passed" in done.stdout) == (done.returncode == 0) == (found == "smoke 2"), done
+    assert found == "smoke 2" or "1 failed" in done.stdout

@@ -178,7 +178,7 @@ def test_a_run_resumed_by_name_may_take_longer_and_keeps_its_settings(own, refus
 
 def test_a_failed_start_leaves_no_folder_that_hides_an_interrupted_run(own):
     folder = pretrain(small(max_iters=8), own, "toy", watch=interrupt)
-    for bad, label in ((small(batch_size=10**6), "toy"), (small(), "none")):
+    for bad, label in ((small(batch_size=10**4), "toy"), (small(), "none")):
         with pytest.raises(InputError):
             pretrain(bad, own, label)
     assert runs(own) == ["run0"]
@@ -249,13 +249,14 @@ def test_the_command_refuses_what_does_not_fit(own, refused, tokenizer):
     common = ["--preset", "smoke", "--base", own, "--label", "toy", "--max-iters", 6]
     main([str(part) for part in common])
     assert "d_model 32 (now 64)" in refused(main, *common, "--d-model", 64, "--resume", "run0")
-    assert "chunks" in refused(main, *common, "--batch-size", 10**6)
+    assert "chunks" in refused(main, *common, "--batch-size", 10**4)
     assert "Did you mean 'smoke'" in refused(main, "--preset", "smoky")
     assert "Did you mean '--learning-rate'" in refused(main, "--learning-rte", 3)
     if not torch.cuda.is_available():
         assert "'cuda'" in refused(main, *common, "--device", "cuda")
     save_vocab([*tokenizer.vocab, "zzzz"], own / "vocab" / "vocab.txt")
     assert "another vocabulary" in refused(main, *common)
+    assert "there is none at" in refused(main, "--preset", "smoke", "--base", own / "nowhere")
     (own / "none").mkdir()
     assert "no vocabulary" in refused(main, "--preset", "smoke", "--base", own / "none")
     assert runs(own) == ["run0"]

@@ -1,0 +1,9 @@
+"""What pytest sets before anything else, for tests and notebooks alike, whichever are asked for.
+
+pyproject.toml loads it as a plugin, since tests/conftest.py does not count in notebooks/.
+"""
+
+import os
+
+os.environ["BERTLIB_PRESET"] = "smoke"  # notebooks run in seconds
+os.environ["OMP_NUM_THREADS"] = "2"  # one number of threads everywhere: exact repetition

@@ -1,0 +1,128 @@
+"""Errors that help, and writing that loses nothing, whatever goes wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+from bertlib.files import PROJECT, InputError, Parser, atomic_write, run_command, short, write_json
+
+COMMAND = """
+import resource, signal, sys
+from pathlib import Path
+from bertlib.files import atomic_write, run_command
+
+def too_much():
+    with atomic_write(Path("kept.bin")) as stream:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        stream.write(bytes(10**6))
+
+def full():
+    with open("/dev/full", "wb", buffering=0) as stream:
+        stream.write(b"x")
+
+def interrupted():
+    with atomic_write(Path("kept.bin")) as stream:
+        stream.write(b"half")
+        signal.raise_signal(signal.SIGINT)
+
+sys.exit(run_command(globals()[sys.argv[1]]))
+"""
+
+
+def run(name: str, folder) -> tuple[int, str]:
+    """Exit status and stderr of one of the functions in COMMAND, run in `folder`."""
+    (folder / "kept.bin").write_bytes(b"old")
+    done = subprocess.run([sys.executable, "-c", COMMAND, name], cwd=folder, capture_output=True,
+                          text=True, env=os.environ | {"PYTHONPATH": str(PROJECT)})
+    return done.returncode, done.stderr
+
+
+def left(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_file_that_cannot_grow_is_named_and_the_old_one_stays(tmp_path):
+    status, told = run("too_much", tmp_path)
+    assert status == 2 and told.count("\n") == 1
+    assert told.startswith("error: 'kept.bin' cannot be read or written (File too large); ")
+    assert left(tmp_path) == {"kept.bin": b"old"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is full")
+def test_a_full_disk_is_one_sentence(tmp_path):
+    assert run("full", tmp_path) == (2, "error: A file cannot be read or written (No space left on "
+                                        "device); free some space, then start again.\n")
+
+
+def test_an_interrupt_stops_what_comes_after_and_leaves_no_file(tmp_path):
+    status, told = run("interrupted", tmp_path)
+    assert status == 128 + signal.SIGINT
+    assert told.strip().startswith("interrupted; ") and told.strip().count("\n") == 0
+    assert left(tmp_path) == {"kept.bin": b"old"}
+
+
+def test_an_interrupt_may_say_what_to_do_next(capsys):
+    def stop():
+        raise KeyboardInterrupt("start the same command to go on at step 7")
+    assert run_command(stop) == 130
+    assert "interrupted; start the same command to go on at step 7.\n" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_gone_or_no_folder_is_named(tmp_path, capsys):
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    places = {"gone/a.json": "No such file", "file/a.json": "Not a directory",
+              "folder": "Is a directory"}
+    for name, reason in places.items():
+        assert run_command(lambda name=name: write_json(tmp_path / name, {})) == 2
+        told = capsys.readouterr().err
+        assert told.startswith(f"error: '{tmp_path / name}' cannot") and reason in told
+    assert set(left_names(tmp_path)) == {"file", "folder"}
+
+
+def left_names(folder) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def test_a_folder_deleted_meanwhile_is_one_sentence(tmp_path, capsys):
+    def write():
+        with atomic_write(tmp_path / "runs" / "a.bin") as stream:
+            stream.write(b"x")
+            next((tmp_path / "runs").iterdir()).unlink()
+            (tmp_path / "runs").rmdir()
+    (tmp_path / "runs").mkdir()
+    assert run_command(write) == 2
+    assert f"'{tmp_path}/runs/a.bin' cannot" in capsys.readouterr().err
+
+
+def test_another_file_s_error_keeps_its_name(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, atomic_write(tmp_path / "a.bin"):
+        (tmp_path / "source").read_bytes()
+    assert caught.value.filename == str(tmp_path / "source") and left_names(tmp_path) == []
+
+
+def test_endless_values_are_quoted_in_short():
+    assert short("it's") == '"it\'s"' and short(1.5) == "1.5" and short(True) == "True"
+    for value in ("x" * 10**6, 10**5000, [["y" * 10**6] * 9] * 9, Path("z" * 10**6)):
+        assert len(short(value)) < 1_000
+    told = str(InputError(f"There is no '{'x' * 10**6}'; take another."))
+    assert told.startswith("There is no 'xxx") and told.endswith("xxx'; take another.")
+    assert "letters left out] xxx" in told and len(told) < 2_100
+
+
+def test_a_notebook_shows_an_input_error_as_one_line(capsys):
+    shell = InteractiveShell()
+    shell.run_cell("from bertlib.files import InputError\nraise InputError('No such preset.')")
+    assert capsys.readouterr().out.strip() == "InputError: No such preset."
+
+
+def test_a_wrong_option_is_one_sentence(refused):
+    parse = Parser(prog="some-command")
+    parse.add_argument("--seed", type=int)
+    assert refused(parse.parse_args, "--seed", "x") == (
+        "error: Argument --seed: invalid int value: 'x'; --help tells all options.")
