@@ -18,7 +18,7 @@ Read the modules in the order of the notebooks; each imports only those before i
     highlight, widget                                       guesses as a page, and to play with
     analysis                                                what it knows, counted in parts
     shapes, checks                                          a ledger of shapes; exercises
-    ablate, bench_data, bench_train, bench                  what helps, and how fast it all is
+    ablate, bench_data, bench_overlap, bench_train, bench   what helps, and how fast it all is
 
 Letters in shape comments, defined once, here:
     B  sequences in a batch          H  attention heads

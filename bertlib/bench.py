@@ -4,6 +4,7 @@ Example usage:
 python -m bertlib.bench --layers 6 --width 256 --batch 32 --rounds 5 --json speed.json
 python -m bertlib.bench prepare --megabytes 500 --rounds 3
 python -m bertlib.bench load --tokens 100000000
+python -m bertlib.bench overlap --base wiki --label english
 python -m bertlib.bench guess --clicks 100
 python -m bertlib.bench notebooks --json costs.json
 """
@@ -23,6 +24,7 @@ from typing import Any
 import torch
 
 from bertlib.bench_data import bench_load, bench_prepare
+from bertlib.bench_overlap import bench_overlap
 from bertlib.bench_train import (
     MASK_RATE,
     Contest,
@@ -192,7 +194,7 @@ def bench_notebooks(arguments: list[str]) -> None:
 
 
 COMMANDS = {"train": bench_train, "prepare": bench_prepare, "load": bench_load,
-            "guess": bench_guess, "notebooks": bench_notebooks}
+            "overlap": bench_overlap, "guess": bench_guess, "notebooks": bench_notebooks}
 
 
 def main(arguments: list[str] | None = None) -> None:
