@@ -11,7 +11,8 @@ Read the modules in the order of the notebooks; each imports only those before i
     settings, device, optim, checkpoint, runlog             what learning needs
     published, hub                                          models that travel, BERT's own too
     ranks, scoring, trainer                                 learning, alone or with others
-    plots, workspace, pretrain, predict                     the whole job; what was learned
+    plots, workspace, pretrain                              the whole job
+    page, predict                                           what was learned
     highlight, widget                                       guesses as a page, and to play with
     analysis                                                what it knows, counted in parts
     shapes, checks                                          a ledger of shapes; exercises

@@ -10,8 +10,8 @@ from bertlib.files import PROJECT
 ORDER = ["files", "vocab", "corpus", "tokens", "masking", "dataset_file", "data",
          "prepare_mlm_dataset", "attention", "blocks", "bert", "counts", "baselines", "settings",
          "device", "optim", "checkpoint", "runlog", "published", "hub", "ranks", "scoring",
-         "trainer", "plots", "workspace", "pretrain", "predict", "highlight", "widget", "analysis",
-         "shapes", "checks", "ablate", "bench_data", "bench_train", "bench"]
+         "trainer", "plots", "workspace", "pretrain", "page", "predict", "highlight", "widget",
+         "analysis", "shapes", "checks", "ablate", "bench_data", "bench_train", "bench"]
 PACKAGE = PROJECT / "bertlib"
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 
