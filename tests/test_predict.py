@@ -71,7 +71,9 @@ TEXTS = ["the [MASK] of the sea .", "[MASK]", "a [MASK] and a [MASK] were in the
          "[MASK] [MASK] [PAD] [MASK]", "the king went to the [MASK] ."] * 3
 
 
-def test_many_questions_are_answered_as_each_alone_and_in_order(model, tokenizer, monkeypatch):
+def test_many_questions_are_answered_as_each_alone_and_in_order(tokenizer, monkeypatch):
+    shape = BertConfig.preset("tiny", vocab_size=len(tokenizer), init_std=0.2)  # reads its padding
+    model = BertForMaskedLM(shape)
     monkeypatch.setattr("bertlib.predict.TOKENS_AT_ONCE", 64)  # several batches, most padded
     found = answers(model, tokenizer, [question(model, tokenizer, text) for text in TEXTS], top=3)
     for text, holes in zip(TEXTS, found, strict=True):
