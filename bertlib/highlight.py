@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 
 from matplotlib.figure import Figure
 
-from bertlib.predict import Hole, Page
+from bertlib.page import Hole, Page, percent
 
 SILENT = ("[CLS]", "[SEP]", "[PAD]")  # not shown
 STYLES = {  # contrast of black on these grounds is above 15:1 (WCAG asks for 4.5:1)
@@ -24,13 +24,6 @@ STYLES = {  # contrast of black on these grounds is above 15:1 (WCAG asks for 4.
     False: "background:#fbe3d6;color:#000;border-bottom:2px dashed #a33a00",
     None: "background:#e8e8e8;color:#000;border-bottom:2px dotted #555",
 }
-
-
-def percent(share: float) -> str:
-    """A probability for people: 45%, 0.3%, under 0.1%."""
-    if share < 0.0005:
-        return "under 0.1%"
-    return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"
 
 
 def walk(page: Page) -> Iterator[tuple[str, str, Hole | None]]:

@@ -1,19 +1,30 @@
-"""What a model guesses for hidden words, and how probable it finds the true ones."""
+"""What a model guesses for hidden words, and how probable it finds the true ones.
 
+Example usage, with one text or with a file of one text a line (- for stdin):
+python -m bertlib.predict "the capital of france is [MASK] ."
+python -m bertlib.predict --file questions.txt --model wiki/runs/run0 --top 3 > answers.jsonl
+"""
+
+import argparse
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from bertlib.bert import BertForMaskedLM
 from bertlib.data import Dataset
-from bertlib.files import InputError, write_json
+from bertlib.files import InputError, run_command
+from bertlib.hub import MODEL, load
 from bertlib.masking import Masked, Masker
+from bertlib.page import Guess, Hole, Page, load_page, percent, read_questions, save_page
 from bertlib.tokens import Tokenizer
+
+__all__ = ["Guess", "Hole", "Page", "load_page", "save_page"]  # of bertlib.page, offered here, too
 
 SENTENCES = (
     "he was born in [MASK] and died in 1892 .",
@@ -22,75 +33,36 @@ SENTENCES = (
     "the population of the city was about two [MASK] people .",
     "she looked at him and shook her [MASK] .",
 )
+TOKENS_AT_ONCE = 2048  # of questions that go through the model together
 
 
-class Guess(NamedTuple):
-    """A word and the probability 0..1 that the model gives it."""
-
-    token: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class Hole:
-    """A hidden token: where it stands, what the model guesses, and how it likes the truth.
-
-    guesses: best first. truth, rank (1: it is the first guess) and probability (0..1) are None
-    where nobody knows what stood there.
-    """
-
-    position: int
-    guesses: tuple[Guess, ...]
-    truth: str | None = None
-    rank: int | None = None
-    probability: float | None = None
-
-    @property
-    def right(self) -> bool | None:
-        """Whether the first guess is the truth; None if that is unknown."""
-        return None if self.truth is None else self.guesses[0].token == self.truth
-
-    def verdict(self) -> str:
-        """✓ right, ✗ wrong, or nothing."""
-        return {True: "✓ right", False: "✗ wrong", None: ""}[self.right]
-
-
-@dataclass(frozen=True)
-class Page:
-    """The tokens of a text (true ones where known) and its holes, in the order of the text."""
-
-    tokens: tuple[str, ...]
-    holes: tuple[Hole, ...]
-
-    def right(self) -> int:
-        """How many first guesses are right."""
-        return sum(hole.right is True for hole in self.holes)
-
-    def known(self) -> int:
-        """How many holes have a known truth."""
-        return sum(hole.truth is not None for hole in self.holes)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Page":
-        """What `as_dict` gave."""
-        holes = [Hole(**hole | {"guesses": tuple(Guess(*guess) for guess in hole["guesses"])})
-                 for hole in values["holes"]]
-        return cls(tuple(values["tokens"]), tuple(holes))
+@contextmanager
+def evaluation(model: BertForMaskedLM) -> Iterator[None]:
+    """Dropout off; the model is left in the mode it was in, whatever happens."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def in_evaluation(model: BertForMaskedLM, ids: Tensor, positions: Tensor,
                   attention_mask: Tensor | None = None) -> Tensor:
     """Logits [K, V] with dropout off; the model is left in the mode it was in."""
-    was_training, device = model.training, next(model.parameters()).device
+    device = next(model.parameters()).device
     if attention_mask is not None:
         attention_mask = attention_mask.to(device)
-    out = model.eval()(ids.to(device), positions.to(device), attention_mask=attention_mask)
-    model.train(was_training)
+    with evaluation(model):
+        out = model(ids.to(device), positions.to(device), attention_mask=attention_mask)
     return out.logits.cpu()
+
+
+def check_top(top: int, tokenizer: Tokenizer) -> None:
+    """`InputError` if there are not `top` words to guess."""
+    if not 1 <= top <= len(tokenizer):
+        raise InputError(f"top is {top}; it must lie in 1..{len(tokenizer)}, the size of the "
+                         "vocabulary.")
 
 
 @torch.no_grad()
@@ -98,8 +70,9 @@ def guess_page(model: BertForMaskedLM, tokenizer: Tokenizer, puzzle: Masked,
                top: int = 5) -> Page:
     """What a model says at the holes of one sequence, `puzzle` as a batch of 1, truths known.
 
-    A label of -1 means that nobody knows the truth.
+    A label of -1 means that nobody knows the truth. Raises `InputError` if `top` is out of range.
     """
+    check_top(top, tokenizer)
     logits = in_evaluation(model, puzzle.input_ids, puzzle.positions, puzzle.attention_mask)
     shares = logits.softmax(-1)  # [K, V]
     best = shares.topk(top)
@@ -118,30 +91,67 @@ def guess_page(model: BertForMaskedLM, tokenizer: Tokenizer, puzzle: Masked,
     return Page(tuple(tokens), tuple(holes))
 
 
+def question(model: BertForMaskedLM, tokenizer: Tokenizer, text: str) -> list[int]:
+    """The ids of a text; `InputError` if it has no [MASK] or more tokens than the model takes."""
+    ids, most = tokenizer.encode(text), model.config.seq_len
+    if tokenizer.special.mask not in ids:
+        raise InputError(f"The text {text[:60]!r} has no [MASK]; put one where to guess.")
+    if len(ids) > most:
+        raise InputError(f"The text {text[:60]!r} has {len(ids)} tokens, the model takes at most "
+                         f"{most}; shorten it.")
+    return ids
+
+
+@torch.no_grad()
+def answers(model: BertForMaskedLM, tokenizer: Tokenizer, questions: Sequence[list[int]],
+            top: int = 5) -> list[list[list[Guess]]]:
+    """For each question the `top` guesses at each [MASK], best first, in the questions' order.
+
+    Questions of about one length go through the model together, the shorter ones padded.
+    """
+    check_top(top, tokenizer)
+    special, found = tokenizer.special, [[] for _ in questions]
+    order = sorted(range(len(questions)), key=lambda number: len(questions[number]))
+    while order:
+        longest = len(questions[order[-1]])
+        count = max(1, TOKENS_AT_ONCE // longest)
+        batch, order = order[-count:], order[:-count]
+        ids = torch.full((len(batch), longest), special.pad)  # [B, T]
+        for row, number in zip(ids, batch, strict=True):
+            row[: len(questions[number])] = torch.tensor(questions[number])
+        lengths = torch.tensor([len(questions[number]) for number in batch])
+        real = torch.arange(longest) < lengths[:, None]  # [B, T]
+        positions = (ids == special.mask).flatten().nonzero().flatten()  # [K]
+        logits = in_evaluation(model, ids, positions, None if real.all() else real)  # [K, V]
+        best = logits.softmax(-1).topk(top)
+        for place, shares, words in zip(positions.tolist(), *map(Tensor.tolist, best), strict=True):
+            guesses = list(map(Guess, tokenizer.tokens(words), shares))
+            found[batch[place // longest]].append(guesses)
+    return found
+
+
 def fill(model: BertForMaskedLM, tokenizer: Tokenizer, text: str, top: int = 5):
     """The `top` guesses for each [MASK] in `text`, best first: one list of `Guess` a mask.
 
-    Raises `InputError` if the text has no [MASK] or more tokens than the model takes.
+    Raises `InputError` if the text has no [MASK] or more tokens than the model takes, or if `top`
+    is out of range.
     """
-    ids = torch.tensor([tokenizer.encode(text)])  # [1, T]
-    positions = (ids[0] == tokenizer.special.mask).nonzero().flatten()  # [K]
-    if len(positions) == 0:
-        raise InputError(f"The text {text[:60]!r} has no [MASK]; put one where to guess.")
-    page = guess_page(model, tokenizer, Masked(ids, positions, torch.full_like(positions, -1)), top)
-    return [list(hole.guesses) for hole in page.holes]
+    return answers(model, tokenizer, [question(model, tokenizer, text)], top)[0]
 
 
 @torch.no_grad()
 def word_shares(model: BertForMaskedLM, tokenizer: Tokenizer, ids: Tensor) -> Tensor:
-    """The probability of each true token when it alone is hidden: ids [T] -> [T], specials 1.
+    """The probability of each true token when it alone is hidden: ids [T] -> [T].
 
-    All T puzzles go through the model as one batch. The sum of the logarithms is the
-    pseudo-log-likelihood of Salazar et al. 2020, section 2.
+    Specials have 1, and a [MASK], behind which nobody knows a word, has NaN. All T puzzles go
+    through the model as one batch. The sum of the logarithms is the pseudo-log-likelihood of
+    Salazar et al. 2020, section 2.
     """
     special = tokenizer.special
     ordinary = ~torch.isin(ids, torch.tensor([special.cls, special.sep, special.pad, special.mask]))
     places = ordinary.nonzero().flatten()  # [n]
     shares = torch.ones(len(ids))
+    shares[ids == special.mask] = torch.nan
     if len(places):
         batch = ids.repeat(len(places), 1)  # [n, T]
         rows = torch.arange(len(places))
@@ -153,14 +163,19 @@ def word_shares(model: BertForMaskedLM, tokenizer: Tokenizer, ids: Tensor) -> Te
 
 @torch.no_grad()
 def attention_maps(model: BertForMaskedLM, ids: Tensor) -> Tensor:
-    """What every head of a model reads: ids [B, T] -> weights [n_layer, B, H, T, T]."""
-    encoder, states = model.encoder, []
-    encoder(ids, layers=states)  # the state before each block, and the last
-    bias = encoder.scores_bias(ids, None)
-    maps = []
-    for block, x in zip(encoder.blocks, states[:-1], strict=True):
-        maps.append(block.attention.weights(block.attention_norm(x) if block.pre_norm else x, bias))
-    return torch.stack(maps)
+    """What every head of a model reads: ids [B, T] -> weights [n_layer, B, H, T, T].
+
+    Dropout is off; the model is left in the mode it was in.
+    """
+    encoder, states, maps = model.encoder, [], []
+    ids = ids.to(next(model.parameters()).device)
+    with evaluation(model):
+        encoder(ids, layers=states)  # the state before each block, and the last
+        bias = encoder.scores_bias(ids, None)
+        for block, x in zip(encoder.blocks, states[:-1], strict=True):
+            seen = block.attention_norm(x) if block.pre_norm else x
+            maps.append(block.attention.weights(seen, bias))
+    return torch.stack(maps).cpu()
 
 
 class Sampler:
@@ -190,15 +205,45 @@ def guess_chunk(model: BertForMaskedLM, data: Dataset, number: int, masker: Mask
     return guess_page(model, tokenizer, data.frozen(slice(number, number + 1), masker), top)
 
 
-def save_page(page: Page, path: Path) -> None:
-    """As JSON, shares with four digits."""
-    plain = page.as_dict()
-    for hole in plain["holes"]:
-        hole["guesses"] = [[token, round(share, 4)] for token, share in hole["guesses"]]
-        hole["probability"] = hole["probability"] and round(hole["probability"], 6)
-    write_json(path, plain)
+def answer_file(model: BertForMaskedLM, tokenizer: Tokenizer, path: Path, top: int) -> None:
+    """Print a JSON line for each line of a file, and the speed on stderr; all or nothing."""
+    texts, questions, begin = read_questions(path), [], time.perf_counter()
+    for place, text in texts.items():
+        try:
+            questions.append(question(model, tokenizer, text))
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from None
+    found = answers(model, tokenizer, questions, top)
+    seconds = time.perf_counter() - begin
+    for text, holes in zip(texts.values(), found, strict=True):
+        plain = [[{"token": token, "probability": round(share, 6)} for token, share in guesses]
+                 for guesses in holes]
+        print(json.dumps({"text": text, "guesses": plain}))
+    print(f"{len(texts):,} sentences in {seconds:.2f} s: {len(texts) / seconds:,.0f} sentences/s",
+          file=sys.stderr)
 
 
-def load_page(path: Path) -> Page:
-    """From JSON that `save_page` wrote."""
-    return Page.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+def main(arguments: list[str] | None = None) -> None:
+    """Answer one text, or a file of texts, as the command line says."""
+    parse = argparse.ArgumentParser(prog="bertlib.predict", description=__doc__,
+                                    formatter_class=argparse.RawDescriptionHelpFormatter)
+    parse.add_argument("text", nargs="?", help="a text with [MASK] where to guess")
+    parse.add_argument("--file", type=Path, help="one text a line; the answers are JSON lines")
+    parse.add_argument("--model", type=Path, default=MODEL, help="a folder that holds a model")
+    parse.add_argument("--top", type=int, default=5, help="how many guesses for each [MASK]")
+    given = parse.parse_args(arguments)
+    if (given.text is None) == (given.file is None):
+        raise InputError("Pass either one text in quotes or --file with one text a line.")
+    model, tokenizer = load(given.model)
+    check_top(given.top, tokenizer)
+    if given.file is not None:
+        return answer_file(model, tokenizer, given.file, given.top)
+    for number, guesses in enumerate(fill(model, tokenizer, given.text, given.top), 1):
+        print(f"[MASK] {number}")
+        for token, share in guesses:
+            print(f"  {token:16} {percent(share):>10}")
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

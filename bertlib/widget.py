@@ -59,7 +59,7 @@ class Highlighter(anywidget.AnyWidget):
         self.compared = self.message = self.text = ""
         self.head: tuple[int, int] | None = None  # layer, head
         self.selected = 1  # the token whose attention is drawn
-        self.scores: list[float] = []
+        self.scores: list[float | None] = []
         self.puzzle = -1  # number of the puzzle on the page
         self.ids, self.masked = [], set()
         self.on_msg(lambda _widget, command, _buffers: self.receive(command))
@@ -97,8 +97,7 @@ class Highlighter(anywidget.AnyWidget):
                    zip(self.ids, encoding.offsets, strict=False) if token == special.unk]
         if unknown:
             self.message += f"Not in the vocabulary, read as [UNK]: {' '.join(unknown[:8])}"
-        self.masked = self.typed()
-        self.selected = 1
+        self.masked, self.selected = self.typed(), 1
 
     def do_toggle(self, command: dict[str, Any]) -> None:
         """Hide a token, or show it again."""
@@ -124,11 +123,12 @@ class Highlighter(anywidget.AnyWidget):
     def do_score(self, command: dict[str, Any]) -> None:
         """Ask for each word with it alone hidden."""
         self.do_clear(command)
-        self.scores = word_shares(self.model(), self.tokenizer, torch.tensor(self.ids)).tolist()
-        words = [score for i, score in enumerate(self.scores) if i in self.maskable()]
-        mean = torch.tensor(words).clamp(min=1e-9).log().mean() if words else torch.zeros(())
-        self.message = (f"Each word hidden in turn: mean log-probability {mean:.2f} nats, "
-                        f"that is {percent(float(mean.exp()))} a word.")
+        shares = word_shares(self.model(), self.tokenizer, torch.tensor(self.ids))
+        self.scores = [None if share.isnan() else float(share) for share in shares]
+        mean = shares[sorted(self.maskable() - self.typed())].clamp(min=1e-9).log().mean()
+        self.message = (f"Each word hidden in turn: mean log-probability {mean:.2f} nats, that is "
+                        f"{percent(float(mean.exp()))} a word." if mean.isfinite() else
+                        "There is no word to score.")
 
     def do_puzzle(self, command: dict[str, Any]) -> None:
         """The next chunk of the validation puzzles, with its frozen positions hidden."""

@@ -95,6 +95,19 @@ def test_each_word_is_scored(page):
     assert page.state["scores"] == []
 
 
+def test_a_typed_mask_is_not_scored(page):
+    page.receive({"do": "read", "text": "the [MASK] of the sea ."})
+    page.receive({"do": "score"})
+    state = page.state
+    assert state["scores"][2] is None and state["percents"][2] == ""
+    shares = word_shares(page.model(), page.tokenizer, torch.tensor(page.ids))
+    mean = shares[[1, 3, 4, 5, 6]].log().mean()
+    assert f"mean log-probability {mean:.2f} nats" in state["message"]
+    page.receive({"do": "read", "text": "[MASK]"})
+    page.receive({"do": "score"})
+    assert page.state["message"] == "There is no word to score."
+
+
 def test_a_puzzle_hides_the_frozen_positions_and_counts(page, dataset):
     page.receive({"do": "puzzle"})
     number = page.state["puzzle"]

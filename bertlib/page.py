@@ -1,0 +1,111 @@
+"""Texts with holes and what is guessed for them: plain values, and the files they are kept in."""
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bertlib.files import InputError, write_json
+
+
+def percent(share: float | None) -> str:
+    """A probability for people: 45%, 0.3%, under 0.1%; nothing where there is none."""
+    if share is None:
+        return ""
+    if share < 0.0005:
+        return "under 0.1%"
+    return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"
+
+
+class Guess(NamedTuple):
+    """A word and the probability 0..1 that the model gives it."""
+
+    token: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Hole:
+    """A hidden token: where it stands, what the model guesses, and how it likes the truth.
+
+    guesses: best first. truth, rank (1: it is the first guess) and probability (0..1) are None
+    where nobody knows what stood there.
+    """
+
+    position: int
+    guesses: tuple[Guess, ...]
+    truth: str | None = None
+    rank: int | None = None
+    probability: float | None = None
+
+    @property
+    def right(self) -> bool | None:
+        """Whether the first guess is the truth; None if that is unknown."""
+        return None if self.truth is None else self.guesses[0].token == self.truth
+
+    def verdict(self) -> str:
+        """✓ right, ✗ wrong, or nothing."""
+        return {True: "✓ right", False: "✗ wrong", None: ""}[self.right]
+
+
+@dataclass(frozen=True)
+class Page:
+    """The tokens of a text (true ones where known) and its holes, in the order of the text."""
+
+    tokens: tuple[str, ...]
+    holes: tuple[Hole, ...]
+
+    def right(self) -> int:
+        """How many first guesses are right."""
+        return sum(hole.right is True for hole in self.holes)
+
+    def known(self) -> int:
+        """How many holes have a known truth."""
+        return sum(hole.truth is not None for hole in self.holes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Page":
+        """What `as_dict` gave."""
+        holes = [Hole(**hole | {"guesses": tuple(Guess(*guess) for guess in hole["guesses"])})
+                 for hole in values["holes"]]
+        return cls(tuple(values["tokens"]), tuple(holes))
+
+
+def save_page(page: Page, path: Path) -> None:
+    """As JSON, shares with four digits."""
+    plain = page.as_dict()
+    for hole in plain["holes"]:
+        hole["guesses"] = [[token, round(share, 4)] for token, share in hole["guesses"]]
+        hole["probability"] = hole["probability"] and round(hole["probability"], 6)
+    write_json(path, plain)
+
+
+def load_page(path: Path) -> Page:
+    """From JSON that `save_page` wrote."""
+    return Page.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def read_questions(path: Path) -> dict[str, str]:
+    """The lines of a file, or of stdin for "-", each by its place, such as Line 3 of 'a.txt'.
+
+    Raises `InputError` if there is no line or if they are no text.
+    """
+    name = "stdin" if str(path) == "-" else f"'{path}'"
+    try:
+        content = sys.stdin.buffer.read() if name == "stdin" else Path(path).read_bytes()
+        lines = content.decode("utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise InputError(f"Cannot read {name} ({reason}); pass a text file, one text a "
+                         "line.") from None
+    if lines[-1] == "":
+        lines.pop()
+    if not lines:
+        raise InputError(f"{name} is empty; pass a file of one text a line.")
+    return {f"Line {number:,} of {name}": line.removesuffix("\r")
+            for number, line in enumerate(lines, 1)}
