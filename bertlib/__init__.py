@@ -10,7 +10,7 @@ Read the modules in the order of the notebooks; each imports only those before i
     settings, device, optim, checkpoint, runlog             what learning needs
     ranks, scoring, trainer                                 learning, alone or with others
     plots, workspace, pretrain, predict                     the whole job; what was learned
-    highlight, widget                                       guesses as a page, and to play with
+    highlight, live, widget                                 guesses as a page, and to play with
     hub                                                     models that travel, BERT's own too
     analysis                                                what it knows, counted in parts
     shapes, checks                                          a ledger of shapes; exercises

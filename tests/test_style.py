@@ -10,8 +10,8 @@ from bertlib.files import PROJECT
 ORDER = ["files", "tokens", "masking", "corpus", "dataset_file", "data", "prepare_mlm_dataset",
          "attention", "blocks", "bert", "counts", "baselines", "settings", "device", "optim",
          "checkpoint", "runlog", "ranks", "scoring", "trainer", "plots", "workspace", "pretrain",
-         "predict", "highlight", "widget", "hub", "analysis", "shapes", "checks", "ablate",
-         "bench_data", "bench_train", "bench"]
+         "predict", "highlight", "live", "widget", "hub", "analysis", "shapes", "checks",
+         "ablate", "bench_data", "bench_train", "bench"]
 PACKAGE = PROJECT / "bertlib"
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 
