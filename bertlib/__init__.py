@@ -15,7 +15,7 @@ Read the modules in the order of the notebooks; each imports only those before i
     learner, scoring, trainer                               learning, alone or with others
     plots, workspace, parameters, pretrain                  the whole job
     page, predict                                           what was learned
-    highlight, widget                                       guesses as a page, and to play with
+    highlight, live, widget                                 guesses as a page, and to play with
     analysis                                                what it knows, counted in parts
     shapes, checks                                          a ledger of shapes; exercises
     ablate, bench_data, bench_overlap, bench_train, bench   what helps, and how fast it all is

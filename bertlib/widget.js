@@ -134,6 +134,8 @@ function saveFile({ name, kind, data }) {
   URL.revokeObjectURL(link.href);
 }
 
+const GONE = "The kernel that answered here has stopped: run the cell again.";
+
 function render({ model, el }) {
   // data-lm-suppress-shortcuts: letters and arrows are for this page, not for JupyterLab
   const root = make("div", { class: "bl-root", role: "group", "aria-label": "Hide words and see what the model guesses", "data-lm-suppress-shortcuts": "true" });
@@ -141,7 +143,16 @@ function render({ model, el }) {
   const parts = make("div", {});
   root.append(parts, status);
   el.append(root);
-  const send = (command) => model.send(command);
+  const say = (message, unseen = "") => status.replaceChildren(
+    make("span", { text: message + " " }), make("span", { class: "bl-unseen", text: unseen }));
+  const gone = () => say(GONE);
+  const send = (command) => {
+    try {
+      model.send(command);
+    } catch { // after a crash there is no connection to send on
+      gone();
+    }
+  };
   let drawn = null; // the text that the page last showed: what differs is being typed
   const draw = () => {
     const state = model.get("state"), typed = parts.querySelector(".bl-text")?.value;
@@ -153,19 +164,21 @@ function render({ model, el }) {
     parts.replaceChildren(controls(state, send), box,
       make("div", { class: "bl-columns" }, ...state.columns.map((column) => table(column, several))));
     const place = state.puzzle >= 0 ? `Puzzle ${state.puzzle}. ` : "";
-    status.replaceChildren(make("span", { text: place + state.message + " " }),  // the count is seen above: for ears only
-      make("span", { class: "bl-unseen", text: state.columns.map((column) => column.summary).join(" ") }));
+    // the count is seen above: for ears only
+    say(place + state.message, state.columns.map((column) => column.summary).join(" "));
     if (drawn !== null && drawn === state.text && typed !== drawn) parts.querySelector(".bl-text").value = typed;
     if (key) parts.querySelector(key)?.focus({ preventScroll: true });
     arcs(box, state);
     drawn = state.text;
   };
   model.on("change:state", draw);
+  model.on("comm_live_update", gone); // Jupyter never brings a connection back to life
   model.on("msg:custom", saveFile);
   const watch = new ResizeObserver(() => { const box = parts.querySelector(".bl-tokens"); if (box) arcs(box, model.get("state")); });
   watch.observe(root);
   draw();
-  return () => { model.off("change:state", draw); model.off("msg:custom", saveFile); watch.disconnect(); };
+  if (el.classList.contains("jupyter-widgets-disconnected")) gone(); // drawn anew after the end
+  return () => { model.off("change:state", draw); model.off("comm_live_update", gone); model.off("msg:custom", saveFile); watch.disconnect(); };
 }
 
 export default { render };

@@ -4,7 +4,7 @@
 
 All that the page (`widget.js`) shows is one dictionary, `state`; all that it can ask for is a
 command such as {"do": "toggle", "index": 3}, which `receive` answers by making a new state. Where
-no kernel runs, the HTML of `bertlib.highlight` stands in its place.
+no kernel runs, the HTML of `bertlib.highlight` stands in its place (see `bertlib.live`).
 """
 
 import base64
@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import anywidget
 import torch
 import traitlets
 
@@ -21,6 +20,7 @@ from bertlib.bert import BertForMaskedLM
 from bertlib.data import Dataset
 from bertlib.files import atomic_write
 from bertlib.highlight import percent, summary
+from bertlib.live import LivePage
 from bertlib.masking import Masked, Masker, MaskingConfig
 from bertlib.predict import Page, attention_maps, guess_page, word_shares
 from bertlib.tokens import Tokenizer
@@ -36,7 +36,7 @@ MIME = {"html": "text/html", "png": "image/png"}
 TITLE = "Hidden words and what the model guesses"
 
 
-class Highlighter(anywidget.AnyWidget):
+class Highlighter(LivePage):
     """An interactive page for one model or several.
 
     models: a model, or a dictionary name -> model, of which the first one answers and another can
@@ -230,13 +230,11 @@ class Highlighter(anywidget.AnyWidget):
             "puzzle": self.puzzle, "message": self.message,
         }
 
-    def _repr_mimebundle_(self, **options: Any) -> tuple[dict, dict]:
-        """The live page, and what stands for it where no kernel runs."""
-        bundle = super()._repr_mimebundle_(**options)
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+    def still(self) -> tuple[str, str]:
+        """What stands for the page where no kernel runs: HTML, and text."""
         page = self.page()
         text = "\n".join((highlight.page_text(page), summary(page), highlight.guesses_text(page)))
-        return data | {"text/html": highlight.page_html(page, TITLE), "text/plain": text}, metadata
+        return highlight.page_html(page, TITLE), text
 
     def file(self, kind: str) -> bytes:
         """The page as a picture ("png") or as a stand-alone document ("html")."""

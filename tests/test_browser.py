@@ -16,6 +16,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import nbformat
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
@@ -34,6 +35,11 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-
 FOLDERS = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR",
            "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
 OURS = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
+SMALL = """from bertlib.hub import load_shipped
+from bertlib.widget import Highlighter
+widget = Highlighter(*load_shipped(), "she was the daughter of a rich man .")
+widget.receive({"do": "toggle", "index": 5})
+widget"""
 SLOW = 180_000  # milliseconds that a busy machine may take
 if not CHROMIUM and os.environ.get("BERTLIB_BROWSER") != "required":
     pytestmark = pytest.mark.skip(HINT)
@@ -227,20 +233,118 @@ def test_the_page_is_saved_as_files(page, widget, tmp_path):
         assert (tmp_path / label).read_bytes().startswith(start)
 
 
-def test_the_saved_notebook_tells_all_without_a_kernel(lab, page, browser):
+def saved(lab, page) -> str:
     command(page, "docmanager:save")
-    saved = json.loads((lab[0] / "08_predictions.ipynb").read_text(encoding="utf-8"))
-    assert "widgets" not in saved["metadata"]
-    for cell in saved["cells"]:
+    return (lab[0] / "08_predictions.ipynb").read_text(encoding="utf-8")
+
+
+def test_the_table_is_not_shown_twice(page, widget):
+    expect(page.locator(".bl-still")).to_have_count(1)
+    expect(page.locator(".bl-still")).to_be_hidden()
+
+
+def test_the_saved_notebook_tells_all_without_a_kernel(lab, page, browser):
+    notebook = json.loads(saved(lab, page))
+    assert "widgets" not in notebook["metadata"]
+    for cell in notebook["cells"]:
         cell["metadata"].pop("trusted", None)
-    saved["metadata"]["kernelspec"]["name"] = "none_such"
-    (lab[0] / "still.ipynb").write_text(json.dumps(saved), encoding="utf-8")
+    notebook["metadata"]["kernelspec"]["name"] = "none_such"
+    (lab[0] / "still.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
     reader = new_page(browser)
     reader.goto(lab[1]("still.ipynb"))
     reader.wait_for_selector(".jp-Notebook")
     table = reader.locator(".jp-OutputArea-output table", has_text="true word").first
     table.wait_for(state="attached")
     assert reader.locator(".bl-root").count() == 0 and not reader.outside
+    reader.close()
+
+
+def test_the_saved_notebook_tells_all_with_a_new_kernel(lab, page, browser):
+    """It is trusted, so JupyterLab looks for the live page, which the new kernel does not know."""
+    (lab[0] / "new.ipynb").write_text(saved(lab, page), encoding="utf-8")
+    reader = new_page(browser)
+    reader.goto(lab[1]("new.ipynb"))
+    lost = reader.get_by_text("Error displaying widget: model not found")
+    lost.wait_for(state="attached")
+    expect(reader.locator(".bl-still table")).to_be_visible()
+    expect(reader.locator(".bl-still")).to_contain_text("run the cell again")
+    expect(lost).to_be_hidden()
+    assert reader.locator(".bl-root").count() == 0 and not reader.outside
+    shot(reader, "new-kernel")
+    reader.close()
+
+
+@pytest.fixture(scope="module")
+def small(lab):
+    """A notebook of two cells: the highlighter with the model of the course, and a crash."""
+    notebook = nbformat.v4.new_notebook(cells=[
+        nbformat.v4.new_code_cell(source) for source in (SMALL, "import os; os._exit(1)")])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(notebook, lab[0] / "small.ipynb")
+    return lab[0] / "small.ipynb"
+
+
+@pytest.fixture
+def other(lab, small, browser):
+    """The small notebook opened and its first cell run."""
+    page = new_page(browser)
+    page.goto(lab[1]("small.ipynb"))
+    page.get_by_text("| Idle").wait_for()
+    run_first(page)
+    yield page
+    page.close()
+
+
+def run_first(page) -> None:
+    command(page, "notebook:move-cursor-up")
+    command(page, "notebook:run-cell")
+    page.locator(".bl-root").wait_for()
+    page.get_by_text("| Idle").wait_for()
+
+
+def restart(page) -> None:
+    """As the menu does, without its question."""
+    page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
+
+
+def crash(page) -> None:
+    command(page, "notebook:move-cursor-down")
+    command(page, "notebook:run-cell")
+    page.get_by_role("button", name="Ok").click()
+
+
+@pytest.mark.parametrize("end", [restart, crash])
+def test_without_its_kernel_the_page_says_to_run_the_cell_again(other, end):
+    word(other, 2).click()
+    expect(word(other, 2)).to_have_attribute("aria-pressed", "true")
+    end(other)
+    other.get_by_text("| Idle").wait_for()
+    if end is not restart:  # of a crash JupyterLab tells no page
+        word(other, 3).click()
+    expect(other.locator("[role=status]").last).to_contain_text("run the cell again")
+    word(other, 3).click()
+    expect(other.locator("[role=status]").last).to_contain_text("run the cell again")
+    shot(other, "no-kernel")
+    run_first(other)
+    word(other, 3).click()
+    expect(word(other, 3)).to_have_attribute("aria-pressed", "true")
+    assert other.errors == []
+
+
+def test_a_page_made_of_an_executed_notebook_tells_all_offline(small, browser, tmp_path):
+    """Without the scripts for formulas and the like that nbconvert asks for on every page."""
+    notebook = nbformat.read(small, 4)
+    del notebook.cells[1]
+    nbformat.write(notebook, tmp_path / "small.ipynb")
+    subprocess.run([sys.executable, "-m", "jupyter", "nbconvert", "--to", "html", "--execute",
+                    "--HTMLExporter.require_js_url=", "--HTMLExporter.mathjax_url=",
+                    "small.ipynb"], cwd=tmp_path, check=True)
+    reader = new_page(browser)
+    reader.context.set_offline(True)
+    reader.goto((tmp_path / "small.html").as_uri())
+    expect(reader.locator("table", has_text="true word")).to_be_visible()
+    assert [url for url in reader.outside if not url.startswith("file:")] == []
+    shot(reader, "nbconvert")
     reader.close()
 
 
