@@ -14,7 +14,7 @@ Read the modules in the order of the notebooks; each imports only those before i
     published, hub                                          models that travel, BERT's own too
     learner, scoring, trainer                               learning, alone or with others
     plots, workspace, parameters, pretrain                  the whole job
-    page, predict                                           what was learned
+    page, predict, samples                                  what was learned
     highlight, live, widget                                 guesses as a page, and to play with
     analysis                                                what it knows, counted in parts
     shapes, checks                                          a ledger of shapes; exercises

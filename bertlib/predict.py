@@ -26,13 +26,6 @@ from bertlib.tokens import Tokenizer
 
 __all__ = ["Guess", "Hole", "Page", "load_page", "save_page"]  # of bertlib.page, offered here, too
 
-SENTENCES = (
-    "he was born in [MASK] and died in 1892 .",
-    "the second world [MASK] ended in 1945 .",
-    "it is one of the largest [MASK] in the world .",
-    "the population of the city was about two [MASK] people .",
-    "she looked at him and shook her [MASK] .",
-)
 TOKENS_AT_ONCE = 2048  # of questions that go through the model together
 
 
@@ -176,27 +169,6 @@ def attention_maps(model: BertForMaskedLM, ids: Tensor) -> Tensor:
             seen = block.attention_norm(x) if block.pre_norm else x
             maps.append(block.attention.weights(seen, bias))
     return torch.stack(maps).cpu()
-
-
-class Sampler:
-    """Watches a run: appends the guesses for fixed sentences to its `logs/samples.jsonl`."""
-
-    def __init__(self, tokenizer: Tokenizer, sentences: Sequence[str] = SENTENCES, top: int = 3):
-        self.tokenizer, self.sentences, self.top = tokenizer, sentences, top
-
-    def __call__(self, step: int, model: BertForMaskedLM, folder: Path) -> None:
-        guesses = [fill(model, self.tokenizer, text, self.top)[0] for text in self.sentences]
-        plain = [[[g.token, round(g.probability, 4)] for g in best] for best in guesses]
-        record = {"step": step, "guesses": plain}
-        with (Path(folder) / "logs" / "samples.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
-
-
-def read_samples(path: Path) -> list[dict]:
-    """What a `Sampler` wrote, by step; of two records for a step (after a resume) the last."""
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    by_step = {record["step"]: record for record in map(json.loads, lines)}
-    return [by_step[step] for step in sorted(by_step)]
 
 
 def guess_chunk(model: BertForMaskedLM, data: Dataset, number: int, masker: Masker,

@@ -148,7 +148,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{folder}: step {last['step']}, validation loss {last['loss']:.3f} nats, "
           f"accuracy {last['accuracy']:.1%}")
     if Ranks.here().world == 1 and not Run(folder).is_finished():
-        raise KeyboardInterrupt("what was learned is saved, and the same command goes on from there")
+        raise KeyboardInterrupt("all is saved, and the same command goes on from there")
 
 
 def command() -> None:

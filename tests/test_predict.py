@@ -15,7 +15,6 @@ from bertlib.predict import (
     Guess,
     Hole,
     Page,
-    Sampler,
     answers,
     attention_maps,
     fill,
@@ -24,7 +23,6 @@ from bertlib.predict import (
     load_page,
     main,
     question,
-    read_samples,
     save_page,
     word_shares,
 )
@@ -198,16 +196,6 @@ def test_the_command_refuses_what_it_cannot_answer(shipped, tmp_path, refused):
     assert "no folder" in refused(main, "a [MASK]", "--model", tmp_path / "none")
     assert "top is 0" in refused(main, "a [MASK]", "--model", shipped, "--top", 0)
     assert "has no [MASK]" in refused(main, "a mask", "--model", shipped)
-
-
-def test_samples_are_kept_by_step(model, tokenizer, tmp_path):
-    (tmp_path / "logs").mkdir()
-    sampler = Sampler(tokenizer, ["a [MASK] ."], top=2)
-    for step in (0, 1, 1):
-        sampler(step, model, tmp_path)
-    records = read_samples(tmp_path / "logs" / "samples.jsonl")
-    assert [record["step"] for record in records] == [0, 1]
-    assert len(records[0]["guesses"][0]) == 2
 
 
 def test_a_page_survives_a_file(tmp_path):

@@ -11,8 +11,8 @@ ORDER = ["files", "texts", "corpus", "vocab", "tokens", "masking", "dataset_head
          "dataset_file", "data", "packing", "prepare_mlm_dataset", "attention", "blocks", "bert",
          "counts", "baselines", "settings", "device", "optim", "checkpoint", "runlog", "runs",
          "interrupts", "ranks", "published", "hub", "learner", "scoring", "trainer", "plots",
-         "workspace", "parameters", "pretrain", "page", "predict", "highlight", "live",
-         "widget", "analysis", "shapes", "checks", "ablate", "bench_data", "bench_overlap",
+         "workspace", "parameters", "pretrain", "page", "predict", "samples", "highlight",
+         "live", "widget", "analysis", "shapes", "checks", "ablate", "bench_data", "bench_overlap",
          "bench_train", "bench"]
 PACKAGE = PROJECT / "bertlib"
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
