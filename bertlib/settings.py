@@ -73,6 +73,8 @@ class Settings:
             self._require(name, getattr(self, name) >= 0, "must not be negative")
         for name in ("learning_rate", "matrix_learning_rate"):
             self._require(name, getattr(self, name) > 0, "must be above 0")
+        self._require("min_learning_rate", self.min_learning_rate <= self.learning_rate,
+                      f"must not be above learning_rate, {self.learning_rate}")
         for name in ("mask_rate", "final_mask_rate"):
             self._require(name, 0 < getattr(self, name) < 1, "must lie between 0 and 1")
         even = self.first_batch_size >= 0 and self.batch_size % (self.first_batch_size or 1) == 0

@@ -26,6 +26,8 @@ def test_the_cuda_preset_is_the_published_run():
     ({"first_batch_size": 32}, "must divide"), ({"first_batch_size": -1}, "must divide"),
     ({"dropout": 1.0}, "dropout"),
     ({"heads": 7}, "n_head=7"),
+    ({"learning_rate": 1e-3, "min_learning_rate": 2e-3},
+     "min_learning_rate is 0.002; it must not be above learning_rate, 0.001"),
     ({"learning_rate": -1}, "above 0"), ({"seq_len": 8}, "16..2048"),
     ({"optimizer": "sgd"}, "adamw, muon"), ({"mask_rate": 1.0}, "between 0 and 1"),
     ({"keep_checkpoints": 1}, "at least 2"),
