@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import sys
 import time
 from contextlib import AbstractContextManager
@@ -14,12 +15,15 @@ from bertlib.files import InputError
 
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-# Dense bf16 (or fp16) FLOP/s of GPUs as their data sheets state them; longest match wins.
+# Dense bf16 (or fp16) FLOP/s of GPUs as their data sheets state them.
 GPU_PEAKS = {
-    "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200": 989e12, "B200": 2.25e15,
-    "A100": 312e12, "A30": 165e12, "A40": 149.7e12, "L40S": 362e12, "L4": 121e12,
-    "RTX 5090": 209.5e12, "RTX 4090": 165.2e12, "RTX 3090": 71e12, "V100": 125e12, "T4": 65e12,
+    "H100 PCIE": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200": 989e12, "B200": 2.25e15,
+    "A100": 312e12, "A100 PCIE": 312e12, "A30": 165e12, "A40": 149.7e12, "L40S": 362e12,
+    "L4": 121e12, "RTX 5090": 209.5e12, "RTX 4090": 165.2e12, "RTX 3090": 71e12,
+    "V100": 125e12, "V100 PCIE": 112e12, "T4": 65e12,
 }
+# Words of a GPU's name that say nothing about its speed: the brand, the memory, the socket.
+IDLE_WORDS = re.compile(r"NVIDIA|TESLA|GEFORCE|\d+GB|HBM\d+E?|SXM\d*")
 
 
 def pick_device(name: str) -> torch.device:
@@ -66,11 +70,19 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
+def gpu_peak(name: str) -> float:
+    """FLOP/s of the GPU that `torch.cuda.get_device_name()` calls so; 0.0 where it is unknown.
+
+    Every word counts: a Ti, a laptop's GPU and a part of a GPU (MIG, "A40-8Q") are others.
+    """
+    words = name.upper().replace("-", " ").split()
+    return GPU_PEAKS.get(" ".join(word for word in words if not IDLE_WORDS.fullmatch(word)), 0.0)
+
+
 def measured_peak(device: torch.device, dtype: torch.dtype, size: int = 1024) -> float:
     """FLOP/s: a GPU's data sheet figure, or the best of eight matrix products measured now."""
     if device.type == "cuda":
-        gpu = torch.cuda.get_device_name()
-        return GPU_PEAKS.get(max((n for n in GPU_PEAKS if n in gpu), key=len, default=""), 0.0)
+        return gpu_peak(torch.cuda.get_device_name())
     a = torch.ones(size, size, dtype=dtype)  # no random numbers: they belong to the run
     best = float("inf")
     for _ in range(8):

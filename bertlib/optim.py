@@ -15,14 +15,14 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: fast, lands nea
 
 
 def rate_factor(settings: Settings, step: int, progress: float) -> float:
-    """Learning rate as a share of its peak: a warm-up, then down to the floor.
+    """Learning rate as a share of its peak, at most 1: a warm-up, then down to the floor.
 
     "cosine" follows `step` up to lr_decay_iters; "linear" follows `progress`, the share 0..1 of
     the run that is done, so that it ends at the floor whatever the run's length.
     """
     if step < settings.warmup_iters:
         return (step + 1) / settings.warmup_iters
-    floor = settings.min_learning_rate / settings.learning_rate
+    floor = min(1.0, settings.min_learning_rate / settings.learning_rate)
     if settings.schedule == "linear":
         return max(floor, 1 - progress)
     span = max(1, settings.lr_decay_iters - settings.warmup_iters)
@@ -125,11 +125,11 @@ class Muon(torch.optim.Optimizer):
 
 
 def parameter_groups(model: nn.Module, matrices: list[nn.Parameter], weight_decay: float) -> list:
-    """AdamW's groups: decay for matrices and embeddings, none for biases and norms."""
+    """AdamW's groups: decay for matrices and embeddings, none for biases, norms and gains."""
     taken = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in taken]
-    decay = [p for p in rest if p.ndim >= 2]
-    plain = [p for p in rest if p.ndim < 2]
+    decay = [p for p in rest if p.ndim == 2]
+    plain = [p for p in rest if p.ndim != 2]  # a gain for each head is [H, 1, 1]
     groups = [(decay, weight_decay), (plain, 0.0)]
     return [{"params": params, "weight_decay": wd} for params, wd in groups if params]
 

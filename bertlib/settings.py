@@ -127,6 +127,8 @@ class Settings:
             self._require(name, limits.hold(getattr(self, name)), str(limits))
         for name, known in CHOICES.items():
             self._require(name, getattr(self, name) in known, f"must be one of {', '.join(known)}")
+        self._require("min_learning_rate", self.min_learning_rate <= self.learning_rate,
+                      f"must not be above learning_rate, {self.learning_rate}")
         even = self.batch_size % (self.first_batch_size or 1) == 0
         self._require("first_batch_size", even, f"must divide batch_size, {self.batch_size}")
         self._check_heads()

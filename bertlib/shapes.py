@@ -14,6 +14,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 QUIET = (nn.Dropout, nn.Identity, nn.ModuleList)  # they change no shape
+TABLES = ("scores", "weights")  # who reads from whom
+LAST = {"up": "d_ff", "decoder": "V", "head": "V"}  # letters of last axes, by the step's name
+STATES = ("embedding", "embeddings", "token", "token_type", "position", "query", "key", "value",
+          "attention", "output", "feed_forward", "down", "transform", "encoder")
 SOFTMAX = (torch.softmax, Tensor.softmax, F.softmax)
 
 
@@ -94,17 +98,57 @@ def sizes(model: nn.Module, steps: list[Step]) -> dict[str, int]:
     return known
 
 
-def letters(shape: tuple[int, ...], known: dict[str, int]) -> str:
-    """The shape in letters, a number where none fits: (2, 4, 16, 16) -> "B H T T"."""
-    last = ("D", "V", "d_ff", "D/H", "T")
-    places = {1: ("K",), 2: ("B", "T"), 3: ("B", "T", last), 4: ("B", "H", "T", last)}
-    if len(shape) == 2 and shape != (known.get("B"), known.get("T")):
-        places[2] = ("K", last)
-    told = []
-    for size, names in zip(shape, places.get(len(shape), ()), strict=False):
-        told.append("K" if names == "K" else next(
-            (name for name in names if known.get(name) == size), str(size)))
-    return " ".join(told)
+def last_letter(name: str, axes: int) -> str:
+    """What the name of a step tells of its last axis: a letter, or nothing."""
+    part = name.split(".")[-1]
+    if part in TABLES or "mask" in part or "bias" in part:
+        return "T"
+    if part.split(" ")[0] == "input":
+        return {3: "D", 4: "T"}.get(axes, "")  # states; what is added to scores
+    if part in LAST:
+        return LAST[part]
+    return "D" if part in STATES or part.endswith("norm") else ""
+
+
+def letters(shape: tuple[int, ...], known: dict[str, int], name: str = "",
+            given: bool = False) -> str:
+    """The shape in letters, a number where none fits: (2, 4, 16, 16) -> "B H T T".
+
+    Where several letters have one size, the name of the step decides, else it is the number.
+    `given`: the step is an input, not a result.
+    """
+    pair = shape == (known.get("B"), known.get("T"))
+    told = last_letter(name, len(shape))
+    if len(shape) == 1 or (pair and given):
+        return " ".join("BT") if pair else "K"
+    front = {2: "K", 3: "BT", 4: "BHT"}.get(len(shape), "")
+    if not front:
+        return ""
+    *sizes_before, size = shape
+    names = ("D", "V", "d_ff", "D/H", *(() if told in ("D", "V", "d_ff") else "T"))
+    fitting = [told] if known.get(told) == size else [n for n in names if known.get(n) == size]
+    last = fitting[0] if len(fitting) == 1 else str(size)
+    if front == "K":
+        return "B T" if pair and last == "T" else f"K {last}"
+    spread = given and len(shape) == 4  # an axis of 1 is one for all
+    return " ".join([letter if known.get(letter) == n and not (spread and n == 1) else str(n)
+                     for letter, n in zip(front, sizes_before, strict=True)] + [last])
+
+
+def told_letters(steps: list[Step], known: dict[str, int], given: int) -> list[str]:
+    """The letters of each step, of which the first `given` are inputs.
+
+    A module that hands on what its last part made has the letters of that part.
+    """
+    told: list[str] = []
+    for place, (name, shape) in enumerate(steps):
+        before = steps[place - 1] if place > given else Step("", ())
+        whole = place == len(steps) - 1 or before.name.startswith(f"{name}.")
+        if whole and shape == before.shape and before.name.split(".")[-1] not in TABLES:
+            told.append(told[-1])
+        else:
+            told.append(letters(shape, known, name, place < given))
+    return told
 
 
 def repeats(name: str) -> bool:
@@ -117,13 +161,13 @@ def ledger(model: nn.Module, *inputs: Tensor, **named: Tensor) -> str:
     """The steps of one forward pass as a table: name, shape, letters; the first block in full."""
     steps = trace(model, *inputs, **named)
     known = sizes(model, steps)
+    given = len(inputs) + sum(isinstance(value, Tensor) for value in named.values())
     lines = []
-    for name, shape in steps:
+    for (name, shape), told in zip(steps, told_letters(steps, known, given), strict=True):
         inner = repeats(name)
         if inner and name.split(".")[-2] != "blocks":
             continue
-        told = "as block 0" if inner else letters(shape, known)
-        lines.append((name, str(shape), told))
+        lines.append((name, str(shape), "as block 0" if inner else told))
     width = max(len(name) for name, _, _ in lines)
     wide = max(len(shape) for _, shape, _ in lines)
     return "\n".join(f"{name:{width}}  {shape:{wide}}  {told}".rstrip()

@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.device import (
     flops_per_token,
+    gpu_peak,
     measured_bandwidth,
     measured_peak,
     pick_precision,
@@ -27,6 +28,26 @@ def test_flops_are_those_that_pytorch_counts():
     attention = 12 * config.n_layer * config.d_model * config.seq_len * ids.numel()
     expected = flops_per_token(config, 1 / 8) * ids.numel() - attention
     assert counter.get_total_flops() == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize(("name", "tera"), [
+    ("NVIDIA H100 80GB HBM3", 989), ("NVIDIA H100 PCIe", 756), ("NVIDIA H100 NVL", 835),
+    ("NVIDIA H200", 989), ("NVIDIA B200", 2250), ("NVIDIA A100-SXM4-80GB", 312),
+    ("NVIDIA A100-PCIE-40GB", 312), ("NVIDIA A100 80GB PCIe", 312), ("A100-SXM4-40GB", 312),
+    ("NVIDIA A30", 165), ("NVIDIA A40", 149.7), ("NVIDIA L40S", 362), ("NVIDIA L4", 121),
+    ("NVIDIA GeForce RTX 5090", 209.5), ("NVIDIA GeForce RTX 4090", 165.2),
+    ("GeForce RTX 3090", 71), ("Tesla V100-SXM2-16GB", 125), ("Tesla V100-PCIE-32GB", 112),
+    ("Tesla T4", 65),
+    *((name, 0) for name in (  # other chips, or a part of one
+        "NVIDIA L40", "NVIDIA RTX A4000", "NVIDIA RTX 4000 Ada Generation", "NVIDIA A10",
+        "NVIDIA A10G", "NVIDIA A100X", "NVIDIA A800-SXM4-80GB", "NVIDIA GH200 480GB",
+        "NVIDIA A40-48Q", "NVIDIA A100-SXM4-80GB MIG 1g.10gb", "NVIDIA H200 NVL",
+        "NVIDIA GeForce RTX 4090 Laptop GPU", "NVIDIA GeForce RTX 4090 D",
+        "NVIDIA GeForce RTX 3090 Ti", "NVIDIA T400 4GB", "Tesla V100S-PCIE-32GB", "Quadro T4",
+        "AMD Instinct MI300X", "")),
+])
+def test_a_gpu_is_known_by_its_whole_name(name, tera):
+    assert gpu_peak(name) == pytest.approx(tera * 1e12)
 
 
 def test_precision_is_chosen_or_obeyed():

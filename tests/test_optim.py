@@ -1,5 +1,7 @@
 """Schedules and optimisers, against closed forms."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -38,6 +40,26 @@ def test_the_batch_grows_in_whole_steps_up_to_60_percent():
     assert {batch_size(Settings.make("cpu"), p) for p in places} == {32}
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_gains_of_heads_are_not_drawn_to_zero(optimizer):
+    settings = Settings.make("smoke", weight_decay=0.5, optimizer=optimizer)
+    model = BertForMaskedLM(settings.model_config(100))
+    decays = {id(p): group["weight_decay"]
+              for part in build_optimizers(model, settings, torch.float32)
+              for group in part.param_groups for p in group["params"]}
+    gains = [p for name, p in model.named_parameters() if name.endswith("qk_gain")]
+    assert len(gains) == settings.n_layer and {decays[id(p)] for p in gains} == {0.0}
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_the_rate_never_climbs_over_its_peak(schedule):
+    """Settings refuse such a floor; what stands for them here does not."""
+    high = SimpleNamespace(schedule=schedule, learning_rate=1e-3, min_learning_rate=2e-3,
+                           warmup_iters=4, lr_decay_iters=20)
+    factors = [rate_factor(high, step, step / 20) for step in range(21)]
+    assert max(factors) == 1
+
+
 @pytest.mark.parametrize("shape", [(3, 8, 8), (2, 16, 64)])
 def test_newton_schulz_keeps_directions_and_levels_lengths(shape):
     torch.manual_seed(0)
@@ -72,7 +94,7 @@ def test_groups_decay_matrices_only_and_cover_all_once():
     assert sorted(seen) == sorted(id(p) for p in model.parameters())
     for group in groups:
         for parameter in group["params"]:
-            assert group["weight_decay"] == (0.5 if parameter.ndim >= 2 else 0.0)
+            assert group["weight_decay"] == (0.5 if parameter.ndim == 2 else 0.0)
     hidden = {id(p) for p in model.encoder.blocks.parameters() if p.ndim == 2}
     assert {id(p) for p in optimizers[1].param_groups[0]["params"]} == hidden
     set_rates(optimizers, 0.5)

@@ -25,6 +25,8 @@ def test_the_cuda_preset_is_the_published_run():
     ({"batch_size": 0}, "batch_size is 0"), ({"batch_size": 1.5}, "a whole number"),
     ({"seed": 1e3}, "seed is 1000.0; it must be a whole number"),
     ({"seed": 2**63}, "below 9,223,372,036,854,775,808"), ({"seed": -1}, "at least 0"),
+    ({"learning_rate": 1e-3, "min_learning_rate": 2e-3},
+     "min_learning_rate is 0.002; it must not be above learning_rate, 0.001"),
     ({"first_batch_size": 5}, "must divide batch_size, 16"),
     ({"first_batch_size": 32}, "must divide"), ({"first_batch_size": -1}, "at least 0"),
     ({"dropout": 1.0}, "dropout is 1.0; it must be at least 0 and below 1"),

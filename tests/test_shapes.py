@@ -1,5 +1,6 @@
 """The ledger tells each step of a forward pass, with the right shape and letters."""
 
+import pytest
 import torch
 
 from bertlib.bert import BertConfig, BertForMaskedLM
@@ -37,6 +38,50 @@ def test_letters_and_repeated_blocks():
     assert told["encoder.blocks.1"] == "(2, 7, 64) as block 0"
     assert "encoder.blocks.1.attention" not in told
     assert letters((9, 64), {"B": 2, "T": 7, "D": 64}) == "K D"
+
+
+def told(config: BertConfig, *inputs, **named) -> dict[str, str]:
+    """Step -> letters, without the shape in figures."""
+    lines = ledger(BertForMaskedLM(config).eval(), *inputs, **named).splitlines()
+    return {line.split("(")[0].strip(): line.split(")")[1].strip() for line in lines}
+
+
+NAMES = ("input", "encoder.embeddings.token", "encoder.blocks.0.attention_norm",
+         "encoder.blocks.0.attention.scores", "encoder.blocks.0.attention",
+         "encoder.blocks.0.feed_forward.up", "encoder.blocks.0.feed_forward.down",
+         "encoder.blocks.0", "encoder", "head.decoder", "head", "BertForMaskedLM")
+
+
+@pytest.mark.parametrize(("batch", "length", "changes"), [
+    (2, 16, {}),  # D = T
+    (4, 8, {}),  # B = H
+    (8, 8, {}),  # B = T
+    (2, 4, {}),  # H = T = D/H
+    (2, 8, {"vocab_size": 64}),  # V = d_ff
+    (2, 8, {"vocab_size": 16}),  # V = D
+    (2, 16, {"vocab_size": 16}),  # V = D = T
+    (2, 8, {"d_ff": 16}),  # d_ff = D
+    (2, 8, {"d_ff": 8}),  # d_ff = T
+    (2, 8, {"n_head": 1}), (1, 1, {"n_head": 1}),
+])
+def test_letters_of_one_size_are_told_apart(batch, length, changes):
+    config = BertConfig.preset("small", **dict(
+        vocab_size=50, seq_len=16, d_model=16, n_head=4, n_layer=2, d_ff=64) | changes)
+    ids = torch.zeros(batch, length, dtype=torch.long)
+    right = dict(zip(NAMES, ("B T", "B T D", "B T D", "B H T T", "B T D", "B T d_ff", "B T D",
+                             "B T D", "B T D", "B T V", "B T V", "B T V"), strict=True))
+    found = told(config, ids, attention_mask=torch.ones_like(ids, dtype=torch.bool))
+    assert {name: found[name] for name in NAMES} == right
+    assert found["attention_mask"] == "B T"
+    found = told(config, ids, torch.arange(batch))  # as many positions as sequences
+    assert found["encoder"] == "K D" and found["BertForMaskedLM"] == "K V"
+
+
+def test_a_step_without_a_telling_name_gets_the_number():
+    known = {"B": 2, "T": 8, "D": 16, "H": 4, "D/H": 4, "V": 16, "d_ff": 64}
+    assert letters((2, 8, 16), known, "mixer") == "B T 16"
+    assert letters((2, 8, 64), known, "mixer") == "B T d_ff"
+    assert letters((2, 1, 1, 8), known | {"H": 1}, "input 1", given=True) == "B 1 1 T"
 
 
 def test_explicit_softmax_is_noted_and_nothing_is_left_behind():
