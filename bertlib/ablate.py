@@ -8,7 +8,6 @@ Every row is a run of its own with the same budget, tokenizer, validation text a
 it is appended to the output as one line of JSON with all its conditions.
 """
 
-import argparse
 import json
 import sys
 import tempfile
@@ -17,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from bertlib.counts import CountStart
-from bertlib.files import PROJECT, InputError, nearest, run_command
+from bertlib.files import InputError, Parser, nearest, run_command
+from bertlib.parameters import RULE, base_folder
 from bertlib.pretrain import build, describe
 from bertlib.runlog import read_metrics
 from bertlib.settings import Settings
+from bertlib.workspace import EMBEDDED
 
 
 @dataclass(frozen=True)
@@ -133,25 +134,23 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the rows that the command line names and append their results to a file."""
-    parse = argparse.ArgumentParser(
-        prog="ablate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parse = Parser(prog="ablate", description=__doc__)
     parse.add_argument("group", help=", ".join(GROUPS))
     parse.add_argument("--rows", nargs="+", help="of the group; all if not given")
     parse.add_argument("--minutes", type=float, default=2.0,
                        help="of training for each row; text and wide are counted in steps")
     parse.add_argument("--seed", type=int, default=1)
     parse.add_argument("--chunks", type=int, default=1024, help="to score at the end; 0: all")
-    parse.add_argument("--base", type=Path, default=PROJECT / "wiki")
-    parse.add_argument("--label", default="english")
+    parse.add_argument("--base", help=f"the base folder; {RULE} (default: the course's wiki/)")
+    parse.add_argument("--label", default=EMBEDDED)
     parse.add_argument("--out", type=Path, required=True, help="results are appended here")
     options = parse.parse_args(arguments)
     rows = choose(options.group, options.rows)
     if not options.out.parent.is_dir():
         raise InputError(f"There is no folder '{options.out.parent}'; create it first.")
+    base = base_folder(options.base)
     for row in rows:
-        result = measure(row, options.minutes, options.seed, options.chunks, options.base,
-                         options.label)
+        result = measure(row, options.minutes, options.seed, options.chunks, base, options.label)
         with options.out.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"group": options.group, **result}) + "\n")
         print(f"{row.name:26} {result['tokens'] / 1e6:6.2f} M tokens  loss "

@@ -39,6 +39,7 @@ from bertlib.device import machine_name, measured_bandwidth, pick_device
 from bertlib.files import (
     PROJECT,
     InputError,
+    Parser,
     check_output_folder,
     nearest,
     run_command,
@@ -50,9 +51,7 @@ from bertlib.widget import Highlighter
 
 def parser() -> argparse.ArgumentParser:
     """The options of the training benchmark: those of `Contest`, and what to do with it."""
-    parse = argparse.ArgumentParser(
-        prog="bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parse = Parser(prog="bench", description=__doc__)
     for field in fields(Contest):
         parse.add_argument(f"--{field.name}", type=field.type, default=field.default,
                            help=f"default {field.default}")
@@ -138,7 +137,7 @@ def conditions(contest: Contest, device: torch.device, peaks: Peaks) -> dict[str
 
 def bench_guess(arguments: list[str]) -> None:
     """Time clicks in the highlighter: hide a word of a 128-token text, guess, make the new page."""
-    parse = argparse.ArgumentParser(prog="bench guess", description=bench_guess.__doc__)
+    parse = Parser(prog="bench guess", description=bench_guess.__doc__)
     parse.add_argument("--clicks", type=int, default=100, help="default 100")
     clicks = parse.parse_args(arguments).clicks
     if clicks < 1:
@@ -175,7 +174,7 @@ def run_notebook(path: Path) -> tuple[float, float]:
 
 def bench_notebooks(arguments: list[str]) -> None:
     """Run notebooks, each from a process of its own; print seconds and memory of each."""
-    parse = argparse.ArgumentParser(prog="bench notebooks", description=bench_notebooks.__doc__)
+    parse = Parser(prog="bench notebooks", description=bench_notebooks.__doc__)
     parse.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parse.add_argument("--one", type=Path, metavar="NOTEBOOK", help="this one only")
     options = parse.parse_args(arguments)

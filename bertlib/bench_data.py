@@ -24,7 +24,7 @@ from bertlib.corpus import Corpus
 from bertlib.data import dataset_path, load_dataset
 from bertlib.dataset_header import Origin
 from bertlib.device import process_memory
-from bertlib.files import PROJECT, InputError, atomic_write
+from bertlib.files import PROJECT, InputError, Parser, atomic_write
 from bertlib.masking import MaskingConfig
 from bertlib.packing import CHUNKS_IN_BLOCK, SplitWriter
 from bertlib.prepare_mlm_dataset import PrepareConfig, batches, prepare
@@ -118,7 +118,7 @@ def forget(path: Path) -> None:
 
 def bench_prepare(arguments: list[str]) -> None:
     """Alternate tokenizer and preparation over some rounds; print speeds, ratio and memory."""
-    parse = argparse.ArgumentParser(prog="bench prepare", description=bench_prepare.__doc__)
+    parse = Parser(prog="bench prepare", description=bench_prepare.__doc__)
     parse.add_argument("--megabytes", type=float, default=100.0, help="of text (default 100)")
     parse.add_argument("--rounds", type=int, default=3)
     options = parse.parse_args(arguments)
@@ -141,7 +141,7 @@ def bench_prepare(arguments: list[str]) -> None:
 
 def bench_load(arguments: list[str]) -> None:
     """Time the first and the later loads of one dataset file, each in a fresh process."""
-    parse = argparse.ArgumentParser(prog="bench load", description=bench_load.__doc__)
+    parse = Parser(prog="bench load", description=bench_load.__doc__)
     parse.add_argument("--tokens", type=int, default=100_000_000, help="default 100,000,000")
     parse.add_argument("--rounds", type=int, default=3)
     options = parse.parse_args(arguments)

@@ -5,14 +5,13 @@ quotation, a form letter, a list. Runs of 13 words are what Brown et al. 2020 (a
 for, to tell what a model may have learned by heart.
 """
 
-import argparse
-from pathlib import Path
 
 import numpy as np
 from numpy import ndarray
 
 from bertlib.data import Dataset, load_dataset
-from bertlib.files import PROJECT, InputError
+from bertlib.files import InputError, Parser
+from bertlib.parameters import RULE, base_folder
 from bertlib.tokens import Tokenizer
 from bertlib.workspace import EMBEDDED, ensure_datasets
 
@@ -78,16 +77,17 @@ def shared_chunks(train: Dataset, val: Dataset, tokenizer: Tokenizer, length: in
 
 def bench_overlap(arguments: list[str]) -> None:
     """Count validation chunks that share a run of words with the training text."""
-    parse = argparse.ArgumentParser(prog="bench overlap", description=bench_overlap.__doc__)
-    parse.add_argument("--base", type=Path, default=PROJECT / "wiki")
+    parse = Parser(prog="bench overlap", description=bench_overlap.__doc__)
+    parse.add_argument("--base", help=f"the base folder; {RULE} (default: the course's wiki/)")
     parse.add_argument("--label", default=EMBEDDED)
     parse.add_argument("--seq-len", type=int, default=128)
     parse.add_argument("--words", type=int, default=RUN, help=f"in a run (default {RUN})")
     options = parse.parse_args(arguments)
     if options.words < 1:
         raise InputError(f"--words is {options.words}; it must be at least 1.")
-    tokenizer = Tokenizer.load(options.base / "vocab")
-    files = ensure_datasets(options.base, options.label, options.seq_len)
+    base = base_folder(options.base)
+    tokenizer = Tokenizer.load(base / "vocab")
+    files = ensure_datasets(base, options.label, options.seq_len)
     train, val = (load_dataset(path, tokenizer) for path in (files.train[0], files.val))
     shared = shared_chunks(train, val, tokenizer, options.words)
     print(f"{options.label}, dealt out in {val.header.origin.unit}: {shared.sum():,} of "

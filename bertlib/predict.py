@@ -5,7 +5,6 @@ python -m bertlib.predict "the capital of france is [MASK] ."
 python -m bertlib.predict --file questions.txt --model wiki/runs/run0 --top 3 > answers.jsonl
 """
 
-import argparse
 import json
 import sys
 import time
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from bertlib.bert import BertForMaskedLM
 from bertlib.data import Dataset
-from bertlib.files import InputError, run_command
+from bertlib.files import InputError, Parser, run_command
 from bertlib.hub import MODEL, load
 from bertlib.masking import Masked, Masker
 from bertlib.page import Guess, Hole, Page, load_page, percent, read_questions, save_page
@@ -197,8 +196,7 @@ def answer_file(model: BertForMaskedLM, tokenizer: Tokenizer, path: Path, top: i
 
 def main(arguments: list[str] | None = None) -> None:
     """Answer one text, or a file of texts, as the command line says."""
-    parse = argparse.ArgumentParser(prog="bertlib.predict", description=__doc__,
-                                    formatter_class=argparse.RawDescriptionHelpFormatter)
+    parse = Parser(prog="bertlib.predict", description=__doc__)
     parse.add_argument("text", nargs="?", help="a text with [MASK] where to guess")
     parse.add_argument("--file", type=Path, help="one text a line; the answers are JSON lines")
     parse.add_argument("--model", type=Path, default=MODEL, help="a folder that holds a model")

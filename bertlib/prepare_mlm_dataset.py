@@ -26,7 +26,7 @@ from tqdm import tqdm
 from bertlib.corpus import SPLITS, UNKNOWN, Corpus
 from bertlib.data import dataset_path
 from bertlib.dataset_header import Header, Origin
-from bertlib.files import InputError, atomic_write, check_output_folder, run_command
+from bertlib.files import InputError, Parser, atomic_write, check_output_folder, run_command
 from bertlib.masking import MaskingConfig
 from bertlib.packing import SplitWriter
 from bertlib.texts import PARTED, text_sha256
@@ -162,6 +162,7 @@ def _write(writers: list[SplitWriter], encodings: list, marks: list[Mark]) -> in
 def told(config: PrepareConfig, headers: dict[str, Header]) -> Iterator[str]:
     """What a reader should know of the files, line by line."""
     origin = headers["train"].origin
+    yield f"vocabulary: {Tokenizer.load(config.vocab).verdict()}"
     yield f"split: whole {origin.unit}" if origin.unit == "documents" else (
         f"split: contiguous {origin.unit}, so that a document may stand in two splits")
     if origin.wikitext:
@@ -180,10 +181,7 @@ def told(config: PrepareConfig, headers: dict[str, Header]) -> Iterator[str]:
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    parse = argparse.ArgumentParser(
-        prog="prepare_mlm_dataset", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parse = Parser(prog="prepare_mlm_dataset", description=__doc__)
     add = parse.add_argument
     add("-i", "--input", required=True, type=Path,
         help="The input text file to be processed, or a folder of them.")

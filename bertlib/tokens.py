@@ -7,7 +7,6 @@ Example usage, which learns a vocabulary from the training split of a text:
 python -m bertlib.tokens -i wiki.train.tokens -o wiki/vocab --size 8192
 """
 
-import argparse
 import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +20,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers.implementations import BertWordPieceTokenizer
 
 from bertlib.corpus import SPLITS, UNKNOWN, Corpus
-from bertlib.files import InputError, check_output_folder, run_command, sha256
+from bertlib.files import InputError, Parser, check_output_folder, run_command, sha256
 from bertlib.texts import PARTED
 from bertlib.vocab import (
     OVERRULE,
@@ -232,8 +231,7 @@ def learn(text: Path, folder: Path, size: int, lowercase: bool = True, force: bo
 
 def main(arguments: list[str] | None = None) -> None:
     """Learn a vocabulary as the command line says and print what was made."""
-    parse = argparse.ArgumentParser(prog="bertlib.tokens", description=__doc__,
-                                    formatter_class=argparse.RawDescriptionHelpFormatter)
+    parse = Parser(prog="bertlib.tokens", description=__doc__)
     add = parse.add_argument
     add("-i", "--input", required=True, type=Path, help="the text, a file or a folder")
     add("-o", "--output", required=True, type=Path, help="the folder of the vocabulary")
