@@ -8,6 +8,7 @@ import torch
 
 from bertlib.bert import BertForMaskedLM
 from bertlib.data import Batches, load_dataset
+from bertlib.files import InputError
 from bertlib.masking import Masker
 from bertlib.runlog import read_metrics
 from bertlib.scoring import evaluate
@@ -94,6 +95,44 @@ def test_an_interrupt_keeps_what_was_learned(base, tmp_path, tokenizer):
     assert torch.equal(kept["model"]["head.decoder.weight"], trainer.model.head.decoder.weight)
     assert "interrupted" in (tmp_path / "logs" / "log.txt").read_text()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupted_run_is_saved_before_anything_else(base, tmp_path, tokenizer, monkeypatch):
+    trainer = make_trainer(base, tmp_path, tokenizer, Interrupt())
+    score = evaluate
+
+    def killed_while_looking(*arguments):
+        if trainer.stopped:
+            raise SystemExit  # as if the kernel were gone
+        return score(*arguments)
+
+    monkeypatch.setattr("bertlib.trainer.evaluate", killed_while_looking)
+    with pytest.raises(SystemExit):
+        trainer.run()
+    assert trainer.checkpoints.newest()["step"] == 4
+
+
+def test_a_trainer_can_be_saved_before_it_runs(base, tmp_path, tokenizer):
+    trainer = make_trainer(base, tmp_path / "never", tokenizer)
+    assert not (tmp_path / "never").exists()
+    trainer.save()
+    other = make_trainer(base, tmp_path / "other", tokenizer)
+    other.restore(trainer.checkpoints.newest())
+    other.run()
+    trainer.run()
+    for one, two in zip(trainer.model.parameters(), other.model.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_weights_that_are_no_numbers_are_never_saved(base, tmp_path, tokenizer):
+    trainer = make_trainer(base, tmp_path, tokenizer)
+    trainer.save()
+    trainer.step = 1
+    with torch.no_grad():
+        trainer.model.encoder.blocks[0].feed_forward.down.weight[0, 0] = float("nan")
+    with pytest.raises(InputError, match="diverged.*step 0 is kept"):
+        trainer.save()
+    assert [entry["step"] for entry in trainer.checkpoints.entries] == [0]
 
 
 def test_a_run_writes_log_metrics_events_and_checkpoints(base, tmp_path, tokenizer):
