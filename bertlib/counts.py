@@ -15,7 +15,7 @@ from torch import Tensor
 from bertlib.bert import BertForMaskedLM
 from bertlib.files import InputError
 
-MOST_CONTEXTS = 8192  # context words: the most frequent ones, so that memory stays V x 8192
+MOST_CONTEXTS = 8192  # context words: the most frequent ones; rarer ones add little but columns
 
 Parts = Iterable[Tensor]  # training chunks [n, T] a tensor, such as `Dataset.slices()` gives
 
@@ -74,39 +74,93 @@ def company(parts: Parts, counts: Tensor, window: int = 4) -> Tensor:
 
     `counts` [V] is zero for words to leave out; the C contexts are the most frequent words.
     """
-    contexts = counts.topk(min(MOST_CONTEXTS, len(counts))).indices
+    return sparse_company(parts, counts, window).to_dense()
+
+
+def sparse_company(parts: Parts, counts: Tensor, window: int = 4) -> Tensor:
+    """`company` as a sparse tensor [V, C], so that memory grows with the pairs that occur.
+
+    A pair (word, context) is one number, its cell, so that to count pairs is to sort numbers.
+    """
+    contexts = counts.topk(min(MOST_CONTEXTS, len(counts))).indices  # [C]
     column = torch.full((len(counts),), -1)
     column[contexts] = torch.arange(len(contexts))
-    table = torch.zeros(len(counts) * len(contexts))
+    column[counts == 0] = -1
+    table, waiting = (torch.zeros(0, dtype=torch.long), torch.zeros(0)), []
     for ids in parts:
         for distance in range(1, window + 1):
             left, right = ids[:, :-distance].flatten(), ids[:, distance:].flatten()
-            for word, context in ((left, right), (right, left)):
-                cell = word * len(contexts) + column[context]
-                cell = cell[(column[context] >= 0) & (counts[word] > 0) & (counts[context] > 0)]
-                table.index_add_(0, cell, torch.full((len(cell),), 1 / distance))
-    return table.view(len(counts), len(contexts))
+            word, context = torch.cat((left, right)), column[torch.cat((right, left))]
+            cells = (word * len(contexts) + context)[(context >= 0) & (counts[word] > 0)]
+            cells, times = cells.sort().values.unique_consecutive(return_counts=True)
+            waiting.append((cells, times / distance))
+        if sum(len(cells) for cells, _ in waiting) > len(table[0]):
+            table, waiting = add_up([table, *waiting]), []
+    cells, weights = add_up([table, *waiting])
+    place = torch.stack((cells // len(contexts), cells % len(contexts)))  # [2, n]
+    return sparse(place, weights, (len(counts), len(contexts)))
+
+
+def add_up(tables: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Several tables of cells [n] and their weights [n] as one, in which each cell stands once."""
+    cells, order = torch.cat([cells for cells, _ in tables]).sort()
+    weights = torch.cat([weights for _, weights in tables])[order]
+    cells, owner = cells.unique_consecutive(return_inverse=True)
+    return cells, torch.zeros(len(cells)).index_add_(0, owner, weights)
+
+
+def sparse(place: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A sparse matrix of `values` [n] at rows and columns `place` [2, n], sorted, each once."""
+    return torch.sparse_coo_tensor(place, values, shape, is_coalesced=True, check_invariants=False)
+
+
+def totals(pairs: Tensor, axis: int) -> Tensor:
+    """The sums along an axis of a matrix, dense or sparse: of rows [V] with 1, of columns [C]."""
+    if not pairs.is_sparse:
+        return pairs.sum(axis)
+    kept = 1 - axis
+    return torch.zeros(pairs.shape[kept]).index_add_(0, pairs.indices()[kept], pairs.values())
 
 
 def positive_pmi(pairs: Tensor, shift: float = 1.0) -> Tensor:
     """max(0, log p(word, context) / (p(word) q(context)) - log shift): [V, C] -> [V, C].
 
-    q is made from counts^0.75, so that rare contexts do not look too special.
+    q is made from counts^0.75, so that rare contexts do not look too special. Of a sparse matrix
+    it makes a sparse one: a pair that never occurs has 0.
     """
-    joint = pairs / pairs.sum()
-    word = joint.sum(1, keepdim=True)  # [V, 1]
-    context = pairs.sum(0).pow(0.75)
-    expected = word * (context / context.sum()) * shift  # [V, C]
+    word = totals(pairs, 1) / pairs.sum()  # [V]
+    context = totals(pairs, 0).pow(0.75)  # [C]
+    context = context / context.sum() * shift
+    if not pairs.is_sparse:
+        return _surprise(pairs / pairs.sum(), word[:, None] * context)
+    rows, columns = place = pairs.indices()  # [2, n]
+    values = _surprise(pairs.values() / pairs.sum(), word[rows] * context[columns])  # [n]
+    return sparse(place[:, values > 0], values[values > 0], pairs.shape)
+
+
+def _surprise(joint: Tensor, expected: Tensor) -> Tensor:
     return (joint / expected.clamp(min=1e-30)).clamp(min=1.0).log()
 
 
 def factorise(matrix: Tensor, width: int, std: float = 0.07, seed: int = 0) -> Tensor:
-    """The best `width` columns: [V, C] -> [V, D], scaled to standard deviation `std`."""
+    """The best `width` columns: [V, C] -> [V, D], scaled to standard deviation `std`.
+
+    Randomised SVD with two rounds of power iteration, as `torch.svd_lowrank` does it (Halko et
+    al. 2011, algorithm 5.1), but a sparse matrix is turned once only and so stays fast.
+    """
+    turned = matrix.mT.coalesce() if matrix.is_sparse else matrix.mT  # [C, V]
+    rank = min(width + 32, *matrix.shape)
+
+    def span(columns: Tensor) -> Tensor:
+        return torch.linalg.qr(columns).Q.contiguous()  # sparse products read rows, 20 times faster
+
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # the randomised SVD draws its start
-        rank = min(width + 32, *matrix.shape)
-        left, values, _ = torch.svd_lowrank(matrix, q=rank, niter=2)
-    vectors = left[:, :width] * values[:width].sqrt()
+        torch.manual_seed(seed)
+        basis = span(matrix @ torch.randn(matrix.shape[1], rank))  # [V, rank]
+    for _ in range(2):
+        basis = span(matrix @ span(turned @ basis))  # [V, rank], by way of [C, rank]
+    left, values, _ = torch.linalg.svd((turned @ basis).mT, full_matrices=False)
+    vectors = basis @ left[:, :width] * values[:width].sqrt()
     return vectors * (std / vectors.std())
 
 
@@ -125,7 +179,7 @@ def start_from_counts(model: BertForMaskedLM, slices: Callable[[], Parts], speci
     if how is None:
         return
     width = min(how.width or table.shape[1], table.shape[1])
-    pairs = company(part_of(slices(), how.share), counts, how.window)
+    pairs = sparse_company(part_of(slices(), how.share), counts, how.window)
     vectors = factorise(positive_pmi(pairs, how.shift), width, how.std)  # [V, width] or less
-    seen, width = pairs.sum(1) > 0, vectors.shape[1]
+    seen, width = totals(pairs, 1) > 0, vectors.shape[1]
     table[seen, :width] = vectors[seen]

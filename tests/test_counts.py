@@ -1,6 +1,8 @@
 """The start from counts, by hand on tiny texts."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -12,11 +14,12 @@ from bertlib.counts import (
     entropy,
     factorise,
     positive_pmi,
+    sparse_company,
     start_from_counts,
     unigram_bias,
     word_counts,
 )
-from bertlib.files import InputError
+from bertlib.files import PROJECT, InputError
 
 IDS = torch.tensor([[5, 6, 5, 7], [6, 5, 7, 7]])
 
@@ -41,6 +44,63 @@ def test_company_weighs_pairs_by_distance():
 def test_pmi_is_zero_for_independent_words():
     assert positive_pmi(torch.ones(4, 4)).abs().max() < 1e-6
     assert positive_pmi(torch.eye(4))[0, 0].item() == pytest.approx(math.log(4))
+
+
+def zipf(rows: int, vocab_size: int) -> torch.Tensor:
+    """Words drawn with the frequencies 1, 1/2, 1/3, ...: ids [rows, 128]."""
+    share = 1 / torch.arange(1, vocab_size + 1)
+    generator = torch.Generator().manual_seed(0)
+    return torch.multinomial(share, rows * 128, True, generator=generator).view(rows, 128)
+
+
+def test_sparse_and_dense_ways_make_the_same_embeddings(monkeypatch):
+    """The dense way is counted here word by word; some words are left out, some no contexts."""
+    monkeypatch.setattr("bertlib.counts.MOST_CONTEXTS", 40)
+    parts = zipf(30, 60).split(7)
+    counts = word_counts(parts, 60)
+    counts[:3] = 0
+    pairs = sparse_company(parts, counts, window=3)
+    column = {int(word): n for n, word in enumerate(counts.topk(40).indices)}
+    table = torch.zeros(60, 40, dtype=torch.float64)
+    for row in torch.cat(parts).tolist():
+        for here, word in enumerate(row):
+            for there in range(max(0, here - 3), min(len(row), here + 4)):
+                if there != here and counts[word] and counts[row[there]] and row[there] in column:
+                    table[word, column[row[there]]] += 1 / abs(here - there)
+    assert pairs.is_sparse and torch.allclose(pairs.to_dense(), table.float(), atol=1e-3)
+    dense = positive_pmi(pairs.to_dense(), shift=1.5)
+    assert torch.allclose(positive_pmi(pairs, shift=1.5).to_dense(), dense, atol=1e-5)
+    vectors = factorise(positive_pmi(pairs, shift=1.5), 8)
+    assert torch.allclose(vectors, factorise(dense, 8), atol=1e-4)
+    torch.manual_seed(0)
+    left, values, _ = torch.svd_lowrank(dense, q=40, niter=2)
+    other = left[:, :8] * values[:8].sqrt()
+    assert torch.allclose(vectors, other * (0.07 / other.std()), atol=1e-4)
+
+
+MEASURE = """
+import torch
+from bertlib.bert import BertConfig, BertForMaskedLM
+from bertlib.counts import CountStart, start_from_counts
+from bertlib.device import process_memory
+from tests.test_counts import zipf
+model = BertForMaskedLM(BertConfig.preset("fast", vocab_size=119_547, n_layer=1))
+parts = zipf(3_000, 119_547).split(512)
+fresh = model.encoder.embeddings.token.weight.clone()
+before = process_memory("RssAnon")
+start_from_counts(model, lambda: parts, [0, 1, 2, 3, 4], CountStart())
+changed = (fresh != model.encoder.embeddings.token.weight).any(1).sum().item()
+print(changed, process_memory() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts of Linux")
+def test_a_large_vocabulary_takes_little_memory():
+    """Dense tables of 119,547 words times 8,192 contexts would take 4 GB each."""
+    done = subprocess.run([sys.executable, "-c", MEASURE], cwd=PROJECT, check=True,
+                          capture_output=True, text=True)
+    changed, grown = map(int, done.stdout.split())
+    assert changed > 10_000 and grown < 1.5e9
 
 
 def test_factors_rebuild_a_low_rank_matrix_in_direction_and_scale():
