@@ -177,8 +177,7 @@ class Trainer:
             self.log.say(f"interrupted, step {self.step} is saved")
             return self._look(loss)
         if self.settings.val_chunks != self.settings.final_chunks:
-            self._look(loss)
-            loss = None  # written down once
+            self._examine(self.settings.val_chunks)  # is it the best?
         score = self._look(loss, whole=True)
         self.save()
         self.log.say("finished")
@@ -219,24 +218,28 @@ class Trainer:
         if self.ranks.is_writer:
             self.checkpoints.save(state, self.step)
 
-    def _look(self, loss: Tensor | None, whole: bool = False) -> Score:
-        """Validate, each rank on its share, and write down where the run stands.
+    def _examine(self, chunks: int) -> Score:
+        """Score on the first so many chunks, 0 for all, each rank on its share.
 
-        The weights are kept if they are the best so far, on the chunks of a look on the way.
+        The weights are kept if they did best so far on as many as a look on the way takes.
         """
-        most = self.settings.final_chunks if whole else self.settings.val_chunks
-        share = in_order(self.val, self.masker, 64, most, self.ranks.rank, self.ranks.world)
-        self.score = score = evaluate(self.model, share, self.device, self.dtype, self.ranks)
+        share = in_order(self.val, self.masker, 64, chunks, self.ranks.rank, self.ranks.world)
+        self.score = evaluate(self.model, share, self.device, self.dtype, self.ranks)
+        self._require_finite(self.score.loss)
+        if self.ranks.is_writer and self.step and chunks == self.settings.val_chunks:
+            self.checkpoints.save_best(self.model.state_dict(), self.step, self.score.loss, chunks)
+        return self.score
+
+    def _look(self, loss: Tensor | None, whole: bool = False) -> Score:
+        """Validate, and write down where the run stands."""
+        score = self._examine(self.settings.final_chunks if whole else self.settings.val_chunks)
         if loss is not None:
             factor = rate_factor(self.settings, max(0, self.step - 1), self.progress())
             loss = float(self.ranks.sum(loss))
             self._require_finite(loss)
             self.log.write("train", self.step, loss=loss, lr_factor=factor)
-        self._require_finite(score.loss)
         self.log.write("val", self.step, loss=score.loss, accuracy=score.accuracy,
                        masked=score.count, tokens=self.tokens, seconds=round(self.seconds, 2))
-        if self.ranks.is_writer and self.step and most == self.settings.val_chunks:
-            self.checkpoints.save_best(self.model.state_dict(), self.step, score.loss, most)
         if self.step == 0 or whole:
             self._show()
         return score

@@ -171,7 +171,7 @@ def test_k_is_large_where_counts_tell_nothing_and_small_where_they_tell_all():
 def test_real_puzzles_of_a_small_corpus(train_path, tokenizer, masker):
     train = load_dataset(train_path, tokenizer)
     val = load_dataset(train_path.with_name("val_toy_32_123.msgpack.gz"), tokenizer)
-    special = list(val.header.special_ids.values())
+    special = val.header.special
     puzzle = val.frozen(slice(None), masker)
     found = b.baselines(train.slices(100), puzzle, len(tokenizer), special)
     counts = word_counts(train.slices(), len(tokenizer))

@@ -61,7 +61,7 @@ def test_chinese_text_loses_nothing_but_the_counted_tail(tmp_path, segment):
     lost = sum(data.header.n_lost for data in datasets.values())
     assert 60 * 90 - lost <= found <= 60 * 90 and (lost == 0 or segment == "token")
     assert lost < 3 * 30
-    for line, data in zip(said[1:], datasets.values(), strict=True):
+    for line, data in zip(said[2:], datasets.values(), strict=True):
         assert f"{data.header.n_lost:,} tokens at the end left out" in line
 
 
@@ -107,7 +107,7 @@ def test_words_that_wikitext_left_out_are_unknown_and_never_asked(tmp_path):
 
 def test_a_vocabulary_that_does_not_know_the_text_is_told(tmp_path):
     good, said, _ = prepared(tmp_path, documents(["the king of the sea . " * 30] * 40))
-    assert not any("warning" in line for line in said) and "0.0% [UNK]" in said[1]
+    assert not any("warning" in line for line in said) and "0.0% [UNK]" in said[2]
     assert good["val"].header.n_unknown == 0
     strange = "".join(chr(0x13000 + n) + " " for n in range(90))
     _, said, _ = prepared(tmp_path, documents([strange] * 40), label="u")
@@ -116,5 +116,6 @@ def test_a_vocabulary_that_does_not_know_the_text_is_told(tmp_path):
 
 def test_passages_are_named_in_header_and_output(tmp_path):
     datasets, said, _ = prepared(tmp_path, "the king went to the sea . " * 2000)
+    assert said[0].startswith("vocabulary: uncased, judged by its words")
     assert datasets["val"].header.origin.unit == "passages"
-    assert "contiguous passages" in said[0]
+    assert "contiguous passages" in said[1]

@@ -3,6 +3,7 @@
 import gzip
 import lzma
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,9 @@ from conftest import VOCAB, document
 
 from bertlib.corpus import read_documents
 from bertlib.data import load_dataset
+from bertlib.files import run_command
 from bertlib.prepare_mlm_dataset import PrepareConfig, main, parser, prepare
+from bertlib.tokens import Tokenizer
 
 SPLITS = ("train", "val", "test")
 
@@ -202,3 +205,41 @@ def test_a_section_title_opens_no_document(tmp_path):
     starts = [d[0] for d in documents if d[0].startswith("= Article")]
     assert starts == ["= Article 1 =", "= Article 2 ="]
     assert not any(d[0].startswith("= =") for d in documents if len(d) > 2)
+
+
+FULL = """
+import resource, signal, sys
+from bertlib.prepare_mlm_dataset import command
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+command()
+"""
+
+
+def test_a_disk_that_is_full_is_told_in_one_sentence_and_nothing_is_left(tmp_path):
+    (tmp_path / "out").mkdir()
+    draw = np.random.default_rng(0)
+    words = [line for line in VOCAB.read_text().splitlines() if line.isalpha()]
+    (tmp_path / "x.txt").write_text("".join(
+        f" = T{n} = \n {' '.join(draw.choice(words, 300))}\n" for n in range(400)))
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, "-i", tmp_path / "x.txt", "-l", "x", "-o", tmp_path / "out",
+         "-m", "32", "-v", VOCAB, "-s", "1"], capture_output=True, text=True)
+    assert done.returncode == 2 and not list((tmp_path / "out").iterdir())
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_ctrl_c_in_preparation_leaves_nothing_half_written(base, tmp_path, monkeypatch, capsys):
+    real = Tokenizer.encode_batch
+
+    def press(self, texts):
+        signal.raise_signal(signal.SIGINT)
+        return real(self, texts)
+
+    monkeypatch.setattr(Tokenizer, "encode_batch", press)
+    status = run_command(lambda: main([
+        "-i", str(base / "input" / "text.txt"), "-l", "x", "-o", str(tmp_path), "-m", "32",
+        "-v", str(VOCAB), "-s", "1"]))
+    assert status == 130 and "interrupted" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+

@@ -51,6 +51,20 @@ def again(own, label: str = "toy", *files: str, **changes) -> None:
                                  vocab=own / "vocab", max_len=32) | changes))
 
 
+def another(own, tokenizer, change: str) -> str:
+    """Change label, text or vocabulary of the datasets; returns the label."""
+    if change == "label":
+        again(own, "toy2")
+        return "toy2"
+    if change == "text":
+        again(own, "toy", *[document(n) for n in range(500, 620)])
+    if change == "vocabulary":
+        *words, last, least = tokenizer.vocab
+        save_vocab([*words, least, last], own / "vocab" / "vocab.txt")
+        again(own)
+    return "toy"
+
+
 def test_a_run_reports_its_score_and_conditions(own):
     folder = pretrain(small(), own, "toy", preset="smoke")
     report = json.loads((folder / "report.json").read_text())
@@ -122,15 +136,8 @@ def test_auto_goes_on_with_an_unfinished_run_and_leaves_a_finished_one(own):
 @pytest.mark.parametrize("change", ["label", "text", "vocabulary", "settings", "length"])
 def test_auto_goes_on_with_nothing_but_the_same_run(own, tokenizer, change):
     pretrain(small(max_iters=8), own, "toy", watch=interrupt)
-    settings, label = small(max_iters=8), "toy"
-    if change == "label":
-        again(own, label := "toy2")
-    if change == "text":
-        again(own, "toy", *[document(n) for n in range(500, 620)])
-    if change == "vocabulary":
-        vocab = tokenizer.vocab
-        save_vocab([*vocab[:-2], vocab[-1], vocab[-2]], own / "vocab" / "vocab.txt")
-        again(own)
+    label = another(own, tokenizer, change)
+    settings = small(max_iters=8)
     if change == "settings":
         settings = small(max_iters=8, learning_rate=1e-4)
     if change == "length":
@@ -147,15 +154,8 @@ def test_resuming_by_name_as_another_run_is_refused_with_what_differs(own, token
                                                                       words):
     folder = pretrain(small(max_iters=8), own, "toy", watch=interrupt)
     kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    settings, label = small(max_iters=8), "toy"
-    if change == "label":
-        again(own, label := "toy2")
-    if change == "text":
-        again(own, "toy", *[document(n) for n in range(500, 620)])
-    if change == "vocabulary":
-        vocab = tokenizer.vocab
-        save_vocab([*vocab[:-2], vocab[-1], vocab[-2]], own / "vocab" / "vocab.txt")
-        again(own)
+    label = another(own, tokenizer, change)
+    settings = small(max_iters=8)
     if change == "settings":
         settings = small(max_iters=8, learning_rate=1e-6, seed=2)
     with pytest.raises(InputError, match=words):
@@ -280,7 +280,7 @@ def test_a_damaged_card_is_refused_by_name_and_blocks_no_other_run(own):
 
 
 def test_training_that_diverges_stops_and_keeps_the_last_good_checkpoint(own):
-    mad = small(learning_rate=1e30, matrix_learning_rate=1e30, checkpoint_minutes=0.0,
+    mad = small(learning_rate=1e3, matrix_learning_rate=1e3, checkpoint_minutes=0.0,
                 val_interval=1)
     with pytest.raises(InputError, match="diverged.*learning_rate"):
         pretrain(mad, own, "toy")
