@@ -129,7 +129,7 @@ def _in_parts(paragraphs: list[str], limit: int) -> Iterator[list[str]]:
 
 
 def _is_wikitext(text: str) -> bool:
-    return f" {UNKNOWN} " in text or any(mark in text for mark in JOINTS)
+    return ("@" in text and any(mark in text for mark in JOINTS)) or f" {UNKNOWN} " in text
 
 
 def _join(text: str) -> str:

@@ -40,9 +40,12 @@ class Packer:
     def __call__(self, texts: Iterable[tuple[list[int], bool]]) -> np.ndarray:
         """(ids of a text, whether a document ends with it) -> the chunks [n, T] that are full."""
         if self.packed:
-            end = [self.special.sep]
-            parts = [np.array(ids + end if ends else ids, self.kind) for ids, ends in texts]
-            return self._run_on(np.concatenate([self.rest, *parts]))
+            stream: list[int] = []
+            for ids, ends in texts:
+                stream += ids
+                if ends:
+                    stream.append(self.special.sep)
+            return self._run_on(np.concatenate([self.rest, np.array(stream, self.kind)]))
         rows = []
         for ids, ends in texts:
             self.rest = np.concatenate([self.rest, np.array(ids, self.kind)])

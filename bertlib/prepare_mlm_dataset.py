@@ -153,9 +153,11 @@ def one_thread() -> Iterator[None]:
 
 def _write(writers: list[SplitWriter], encodings: list, marks: list[Mark]) -> int:
     """Hand each text to its split; returns the number of characters."""
-    for number, writer in enumerate(writers):
-        writer.add([(encoding.ids, ends) for encoding, (split, _, ends)
-                    in zip(encodings, marks, strict=True) if split == number])
+    texts: list[list[tuple[list[int], bool]]] = [[] for _ in writers]
+    for encoding, (split, _, ends) in zip(encodings, marks, strict=True):
+        texts[split].append((encoding.ids, ends))
+    for writer, its in zip(writers, texts, strict=True):
+        writer.add(its)
     return sum(characters for _, characters, _ in marks)
 
 

@@ -147,7 +147,7 @@ def _lines(path: Path, limit: int) -> Iterator[str]:
     for text in _decoded(path):
         *whole, rest = (rest + text).split("\n")
         for line in whole:
-            *pieces, last = cut(line, limit)
+            *pieces, last = (line,) if len(line) <= limit else cut(line, limit)
             yield from pieces
             yield last + "\n"
         *pieces, rest = cut(rest, limit)
@@ -164,18 +164,23 @@ def _prose(path: Path, parted: str) -> Iterator[list[str]]:
         if begun and text:
             _refuse_json(path, text)
             begun = False
-        ends = {"titles": line.startswith((" = ", "= ")) and TITLE.fullmatch(line[:-1]),
-                "blank": not text, "lines": False}[parted]
-        if ends and document:
+        if document and _parts(line, text, parted):
             yield document
             document = []
         if text:
             document.append(text)
-        if parted == "lines" and line.endswith("\n") and document:
+        if parted == "lines" and document and line.endswith("\n"):
             yield document
             document = []
     if document:
         yield document
+
+
+def _parts(line: str, text: str, parted: str) -> bool:
+    """Whether a document ends before this line, `text` without the spaces around it."""
+    if parted == "titles":
+        return text[:2] == "= " and TITLE.fullmatch(line[:-1]) is not None
+    return parted == "blank" and not text
 
 
 def _refuse_json(path: Path, first: str) -> None:
