@@ -17,7 +17,8 @@ def asks_to_stop(stop: Callable[[], None], clock: Callable[[], float] = time.mon
     """Call `stop` at the first Ctrl-C, SIGTERM or closed terminal; a later one ends at once.
 
     A terminal sends Ctrl-C to all its processes, and some pass it on: signals within a second of
-    the first one count as one. Outside the main thread, signals are left alone.
+    the first one count as one. Outside the main thread signals are left alone, and so is one that
+    is ignored, as after `nohup`.
     """
     first: list[float] = []
 
@@ -32,9 +33,10 @@ def asks_to_stop(stop: Callable[[], None], clock: Callable[[], float] = time.mon
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = {number: signal.getsignal(number) for number in SIGNALS}
+    previous = {number: handler for number in SIGNALS
+                if (handler := signal.getsignal(number)) != signal.SIG_IGN}
     try:
-        for number in SIGNALS:
+        for number in previous:
             signal.signal(number, handle)
         yield
     finally:

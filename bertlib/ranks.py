@@ -130,6 +130,7 @@ def join(device: str) -> Iterator[Ranks]:
         backend = "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, timeout=PATIENCE)
     yield ranks
+    ranks.gather(None)  # all leave together: the writer may still be at its report
     dist.destroy_process_group()  # not after an error: it could wait for a rank that is gone
 
 

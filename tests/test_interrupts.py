@@ -7,6 +7,15 @@ import pytest
 from bertlib.interrupts import BOUNCE, SIGNALS, asks_to_stop
 
 
+@pytest.fixture(autouse=True)
+def attended():
+    """Signals as in a terminal, also where the tests were begun with nohup."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 class Clock:
     """A clock that the test sets."""
 
@@ -41,3 +50,14 @@ def test_the_handlers_of_before_come_back():
     with asks_to_stop(lambda: None):
         assert [signal.getsignal(number) for number in SIGNALS] != before
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_what_is_ignored_stays_ignored_as_after_nohup(number):
+    before, asked = signal.signal(number, signal.SIG_IGN), []
+    try:
+        with asks_to_stop(lambda: asked.append(1)):
+            signal.raise_signal(number)
+    finally:
+        signal.signal(number, before)
+    assert asked == []
