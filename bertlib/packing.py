@@ -35,7 +35,8 @@ class Packer:
         self.kind = id_type(len(tokenizer))
         self.packed = segment == "token"
         self.begins = np.array([not token.startswith("##") for token in tokenizer.vocab])
-        self.rest = np.empty(0, self.kind)  # tokens that no chunk holds yet
+        self.rest = np.empty(0, self.kind)  # "token": what no chunk holds yet
+        self.document: list[int] = []  # "text": what was read of the document that goes on
 
     def __call__(self, texts: Iterable[tuple[list[int], bool]]) -> np.ndarray:
         """(ids of a text, whether a document ends with it) -> the chunks [n, T] that are full."""
@@ -48,15 +49,15 @@ class Packer:
             return self._run_on(np.concatenate([self.rest, np.array(stream, self.kind)]))
         rows = []
         for ids, ends in texts:
-            self.rest = np.concatenate([self.rest, np.array(ids, self.kind)])
+            self.document += ids
             if ends:
-                rows += self._alone(self.rest)
-                self.rest = self.rest[:0]
+                rows += self._alone(np.array(self.document, self.kind))
+                self.document = []
         return np.array(rows, self.kind).reshape(-1, self.max_len)
 
     def n_rest(self) -> int:
         """Tokens of the text that no chunk holds."""
-        return int((self.rest != self.special.sep).sum())
+        return int((self.rest != self.special.sep).sum()) + len(self.document)
 
     def _run_on(self, stream: np.ndarray) -> np.ndarray:
         room = self.max_len - 2

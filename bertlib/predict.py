@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bertlib.bert import BertForMaskedLM
 from bertlib.data import Dataset
-from bertlib.files import InputError, Parser, run_command
+from bertlib.files import InputError, Parser, run_command, short
 from bertlib.hub import MODEL, load
 from bertlib.masking import Masked, Masker
 from bertlib.page import Guess, Hole, Page, load_page, percent, read_questions, save_page
@@ -87,10 +87,10 @@ def question(model: BertForMaskedLM, tokenizer: Tokenizer, text: str) -> list[in
     """The ids of a text; `InputError` if it has no [MASK] or more tokens than the model takes."""
     ids, most = tokenizer.encode(text), model.config.seq_len
     if tokenizer.special.mask not in ids:
-        raise InputError(f"The text {text[:60]!r} has no [MASK]; put one where to guess.")
+        raise InputError(f"The text {short(text, 60)} has no [MASK]; put one where to guess.")
     if len(ids) > most:
-        raise InputError(f"The text {text[:60]!r} has {len(ids)} tokens, the model takes at most "
-                         f"{most}; shorten it.")
+        raise InputError(f"The text {short(text, 60)} has {len(ids)} tokens, the model takes at "
+                         f"most {most}; shorten it.")
     return ids
 
 

@@ -21,25 +21,30 @@ def ensure_datasets(base: Path, label: str, max_len: int, progress: bool = False
     Those of `english` are made from the texts in `base`/input where they are missing, and anew
     where text or vocabulary changed. Other labels are only found: `InputError` if they are not.
     """
-    folder = base / "datasets"
-    if label == EMBEDDED and (base / "input").is_dir() and _is_stale(base, max_len):
-        folder.mkdir(exist_ok=True)
-        source = base / "input"
-        unit = "pieces" if text_sha256(source) == COURSE_SHA256 else ""
-        prepare(PrepareConfig(source, label, folder, base / "vocab", max_len, DATA_SEED,
-                              unit=unit), progress)
+    folder, source = base / "datasets", base / "input"
+    if label == EMBEDDED and _has_text(source):
+        text = text_sha256(source)
+        if _is_stale(base, max_len, text):
+            folder.mkdir(exist_ok=True)
+            unit = "pieces" if text == COURSE_SHA256 else ""
+            prepare(PrepareConfig(source, label, folder, base / "vocab", max_len, DATA_SEED,
+                                  unit=unit), progress)
     return find_datasets(folder, label, max_len)
 
 
-def _is_stale(base: Path, max_len: int) -> bool:
-    """Whether the datasets of `base`/input are missing, or made from another text or vocabulary."""
+def _has_text(folder: Path) -> bool:
+    """Whether there is something to make datasets from; else those that are there count."""
     try:
-        text_files(base / "input")
+        return folder.is_dir() and bool(text_files(folder))
     except InputError:
-        return False  # nothing to make them from: what is there counts
+        return False
+
+
+def _is_stale(base: Path, max_len: int, text: str) -> bool:
+    """Whether the embedded datasets are missing, or made from another text or vocabulary."""
     try:
         origin = read_header(find_datasets(base / "datasets", EMBEDDED, max_len).train[0]).origin
     except InputError:
         return True
-    now = text_sha256(base / "input"), Tokenizer.load(base / "vocab").sha256
+    now = text, Tokenizer.load(base / "vocab").sha256
     return now != (origin.source_sha256, origin.vocab_sha256)
