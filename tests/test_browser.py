@@ -40,6 +40,11 @@ from bertlib.widget import Highlighter
 widget = Highlighter(*load_shipped(), "she was the daughter of a rich man .")
 widget.receive({"do": "toggle", "index": 5})
 widget"""
+ALL_RAN = """() => {
+  const cells = [...window.jupyterapp.shell.currentWidget.content.model.cells];
+  const code = cells.filter((cell) => cell.type === "code");
+  return code.at(-1).executionCount === code.length;
+}"""
 SLOW = 180_000  # milliseconds that a busy machine may take
 if not CHROMIUM and os.environ.get("BERTLIB_BROWSER") != "required":
     pytestmark = pytest.mark.skip(HINT)
@@ -56,7 +61,11 @@ def answers(url: str) -> bool:
 def lab(tmp_path_factory):
     """JupyterLab on a free port with a home of its own: (folder, function name -> address)."""
     folder, home = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("home")
-    shutil.copy(PROJECT / "notebooks" / "08_predictions.ipynb", folder)
+    notebook = json.loads((PROJECT / "notebooks" / "08_predictions.ipynb").read_text("utf-8"))
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            cell["execution_count"] = None  # so that one tells that its cell has run here
+    (folder / "08_predictions.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
     environment = os.environ | {name: str(home / name) for name in FOLDERS} | {"HOME": str(home)}
     news = home / "JUPYTERLAB_SETTINGS_DIR" / "@jupyterlab" / "apputils-extension"
     news.mkdir(parents=True)
@@ -112,8 +121,8 @@ def page(lab, browser):
     page.wait_for_selector(".jp-Notebook")
     page.get_by_text("| Idle").wait_for()  # before that, running is silently ignored
     command(page, "notebook:run-all-cells")
+    page.wait_for_function(ALL_RAN)
     page.locator(".bl-root").first.wait_for()
-    page.get_by_text("| Idle").wait_for()
     yield page
     page.close()
 
@@ -130,6 +139,9 @@ def widget(page):
     root = page.locator(".bl-root").first
     root.scroll_into_view_if_needed()
     read(root, "the king went to the sea .")
+    # the answer, which waits in the kernel behind all cells that still run
+    expect(root.locator(".bl-token")).to_have_count(9, timeout=SLOW)
+    expect(root.locator("[aria-pressed=true]")).to_have_count(0, timeout=SLOW)
     return root
 
 
