@@ -1,12 +1,12 @@
 """Texts with holes and what is guessed for them: plain values, and the files they are kept in."""
 
-import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from bertlib.files import InputError, write_json
+from bertlib.files import InputError
+from bertlib.records import read_json, write_json
 
 
 def percent(share: float | None) -> str:
@@ -64,21 +64,15 @@ class Page:
         """How many holes have a known truth."""
         return sum(hole.truth is not None for hole in self.holes)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Page":
-        """What `as_dict` gave."""
-        holes = [Hole(**hole | {"guesses": tuple(Guess(*guess) for guess in hole["guesses"])})
-                 for hole in values["holes"]]
-        return cls(tuple(values["tokens"]), tuple(holes))
+    def __post_init__(self):
+        for hole in self.holes:
+            if not 0 <= hole.position < len(self.tokens) or not hole.guesses:
+                raise ValueError(f"the hole at {hole.position} is in no token, or has no guess")
 
 
 def save_page(page: Page, path: Path) -> None:
     """As JSON, shares with four digits."""
-    plain = page.as_dict()
+    plain = asdict(page)
     for hole in plain["holes"]:
         hole["guesses"] = [[token, round(share, 4)] for token, share in hole["guesses"]]
         hole["probability"] = hole["probability"] and round(hole["probability"], 6)
@@ -86,8 +80,8 @@ def save_page(page: Page, path: Path) -> None:
 
 
 def load_page(path: Path) -> Page:
-    """From JSON that `save_page` wrote."""
-    return Page.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+    """From JSON that `save_page` wrote; `InputError` if it is damaged."""
+    return read_json(path, Page, "write the page again")
 
 
 def read_questions(path: Path) -> dict[str, str]:

@@ -5,16 +5,17 @@ washed before it is looked up (capitals, accents) stands in `tokenizer_config.js
 anywhere; else the words themselves tell.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tokenizers.implementations import BertWordPieceTokenizer
 
-from bertlib.files import InputError, atomic_write, write_json
+from bertlib.files import InputError, atomic_write
+from bertlib.records import read_json, write_json
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 VOCAB, RULES = "vocab.txt", "tokenizer_config.json"  # the two files of a vocabulary's folder
@@ -48,6 +49,11 @@ class Rules:
     strip_accents: bool | None = None
     split_chinese: bool = True
     reason: str = "as asked for"
+
+    def as_dict(self) -> dict[str, bool | None]:
+        """By the names of transformers.BertTokenizer."""
+        return {"do_lower_case": self.lowercase, "strip_accents": self.strip_accents,
+                "tokenize_chinese_chars": self.split_chinese}
 
     def verdict(self) -> str:
         """One sentence: cased or uncased, and who says so."""
@@ -176,13 +182,9 @@ def load_rules(path: Path, vocab: Sequence[str]) -> Rules:
     """
     path = Path(path)
     try:
-        said = json.loads(path.read_text(encoding="utf-8-sig"))
+        said = read_json(path, dict[str, Any], "repair it or remove it", is_sealed=False)
     except FileNotFoundError:
         return judge(vocab)
-    except (OSError, ValueError):
-        raise InputError(f"Cannot read '{path}' as JSON; repair it or remove it.") from None
-    if not isinstance(said, dict):
-        raise InputError(f"'{path}' holds no JSON object; repair it or remove it.")
     if (kind := said.get("tokenizer_class", CLASSES[0])) not in CLASSES:
         raise InputError(f"'{path}' names the tokenizer {kind!r}; this course reads text by the "
                          f"rules of {CLASSES[0]} only.")
@@ -200,7 +202,4 @@ def load_rules(path: Path, vocab: Sequence[str]) -> Rules:
 
 def save_rules(rules: Rules, path: Path) -> None:
     """Write a tokenizer_config.json, which transformers.BertTokenizer reads, too."""
-    write_json(path, {
-        "tokenizer_class": CLASSES[0], "do_lower_case": rules.lowercase,
-        "strip_accents": rules.strip_accents, "tokenize_chinese_chars": rules.split_chinese,
-    })
+    write_json(path, {"tokenizer_class": CLASSES[0], **rules.as_dict()}, is_sealed=False)
