@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec import convert
 
 from bertlib.baselines import baselines
 from bertlib.bert import BertForMaskedLM
@@ -33,6 +34,7 @@ from bertlib.records import write_json
 from bertlib.runlog import read_metrics
 from bertlib.runs import Identity, Run, claim_run
 from bertlib.settings import Settings
+from bertlib.states import RunState
 from bertlib.tokens import Tokenizer
 from bertlib.trainer import Trainer, Watcher
 from bertlib.workspace import EMBEDDED, ensure_datasets
@@ -116,7 +118,7 @@ def go_on(trainer: Trainer) -> None:
             print(f"note: {note}", flush=True)
     try:
         if state is not None:
-            trainer.restore(state)
+            trainer.restore(convert(state, RunState))
     except InputError:
         raise
     except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:

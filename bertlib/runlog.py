@@ -50,11 +50,15 @@ class RunLog:
     """Appends to `logs/` of a run folder; each line is whole on disk when `write` returns."""
 
     def __init__(self, folder: Path, step: int = 0):
-        """Go on at `step`: TensorBoard then hides what a killed run wrote after it."""
+        """Go on at `step`: TensorBoard then hides what a killed run wrote after it.
+
+        Raises `InputError` if a record of before is damaged.
+        """
         self.folder = Path(folder) / "logs"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.text = open_lines(self.folder / "log.txt")
         self.metrics = open_lines(self.folder / "metrics.jsonl")
+        read_metrics(folder)
         self.events = SummaryWriter(str(self.folder), purge_step=step + 1 if step else None)
 
     def say(self, message: str) -> None:

@@ -21,10 +21,21 @@ Shapes = Mapping[str, torch.Size]
 
 
 class State(TypedDict):
-    """What every checkpoint holds; one to go on from holds more."""
+    """What every checkpoint holds."""
 
     model: dict[str, torch.Tensor]
     step: Annotated[int, Meta(ge=0)]
+
+
+class RunState(State):
+    """What one to go on from holds besides: see `Trainer.state`."""
+
+    optimizers: list[dict[str, Any]]
+    scaler: dict[str, Any]
+    batches: dict[str, Annotated[int, Meta(ge=0)]]
+    tokens: Annotated[int, Meta(ge=0)]
+    seconds: Annotated[float, Meta(ge=0)]
+    random: list[dict[str, torch.Tensor | None]]
 
 
 def load_state(path: Path, digest: str | None = None, most: int = MOST_BYTES) -> dict[str, Any]:
