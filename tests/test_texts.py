@@ -119,6 +119,12 @@ def test_a_bad_byte_is_told_with_the_number_of_its_line(tmp_path, monkeypatch, e
         list(read_documents(tmp_path / "x.txt"))
 
 
+def test_half_a_character_in_a_record_is_told_with_its_line(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"text": "sea \\ud83d\\udc1f"}\n{"text": "sea \\ud800"}\n')
+    with pytest.raises(InputError, match=r"x.jsonl', line 2, holds '\\ud800', letter 5, which is"):
+        list(read_documents(tmp_path / "x.jsonl"))
+
+
 def test_what_is_no_regular_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         text_files(tmp_path / "none.txt")
