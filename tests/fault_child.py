@@ -6,6 +6,7 @@ The process that forks them computes nothing itself, so that no thread is lost i
 import contextlib
 import json
 import os
+import re
 import resource
 import select
 import signal
@@ -40,25 +41,38 @@ class Outcome(NamedTuple):
     @property
     def result(self) -> Any:
         """What the job returned; None if it did not."""
-        return next(iter(self.all("result")), None)
+        return next(iter(reversed(self.all("result"))), None)
+
+    def raised(self) -> str:
+        """The error of a traceback, the line of bertlib that it came through last, its words."""
+        trace = self.said[self.said.rindex("Traceback (most recent call last)"):]
+        error, places = RAISED.search(trace), PLACE.findall(trace)
+        where = f" in {places[-1][0]}, line {places[-1][1]}" if places else ""
+        name, _, words = (error[1] if error else last_line(trace)).partition(": ")
+        return f"{name}{where}: {shown(words)}"
 
     def complaint(self, *fine: int) -> str:
-        """What is wrong with how it ended: all is well after 0, 2, 130 or a `fine` status.
+        """What is wrong with how it ended, and after a colon the details; empty if nothing is.
 
-        A status of 2 must come with one sentence: one line, without control characters.
+        All is well after 0, 2, 130 or a `fine` status. A status of 2 must come with one sentence:
+        one line, without control characters.
         """
         if self.code is None:
             return "hangs"
         if "Traceback (most recent call last)" in self.said:
-            return f"traceback: {last_line(self.said)}"
+            return self.raised()
         if self.code not in (0, 2, 130, *fine):
             return f"exit status {self.code}: {last_line(self.said)}"
         if self.code == 2:
             sentence = self.said.rpartition("error: ")[2]
             odd = [c for c in sentence.removesuffix("\n") if ord(c) < 32 or 127 <= ord(c) < 160]
             if not sentence.strip() or odd:
-                return f"no sentence, but {shown(sentence)}"
+                return f"no sentence of one line: {shown(sentence)}"
         return ""
+
+
+PLACE = re.compile(r'File ".*/(bertlib/.*\.py)", line (\d+)')
+RAISED = re.compile(r"^([A-Za-z_.]*(?:Error|Exception|Interrupt|Warning|Exit)\b.*)", re.MULTILINE)
 
 
 def last_line(said: str) -> str:
@@ -78,6 +92,8 @@ class Child:
 
     room: bytes of memory that it may take; largest: bytes that a file may have.
     """
+
+    is_loud = False  # whether what children say is printed, too
 
     def __init__(self, job: Callable[[Tell], Any], room: int = ROOM, largest: int | None = None):
         (self._said, said), (self._told, told) = os.pipe(), os.pipe()
@@ -105,6 +121,8 @@ class Child:
             os.close(handle)
         said, told = (content[handle].decode(errors="replace")
                       for handle in (self._said, self._told))
+        if self.is_loud:
+            print(f"--- status {status}\n{said}", file=sys.stderr)
         lines = [json.loads(line) for line in told.splitlines(keepends=True) if line[-1] == "\n"]
         return Outcome(None if code is None else os.waitstatus_to_exitcode(status), said,
                        [(name, value) for name, value in lines])
@@ -140,7 +158,7 @@ def _live(job: Callable[[Tell], Any], said: int, told: int, room: int,
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for standard in (1, 2):
             os.dup2(said, standard)
-        sys.stdout, sys.stderr = (open(n, "w", buffering=1, closefd=False) for n in (1, 2))
+        sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, closefd=False) for n in (1, 2))
         limit(resource.RLIMIT_AS, used() + room)
         if largest is not None:
             limit(resource.RLIMIT_FSIZE, largest)

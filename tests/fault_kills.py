@@ -4,7 +4,6 @@ Training must go on at a step that was saved, and end with the weights, records 
 run that nobody disturbed, bit for bit.
 """
 
-import os
 import random
 import shutil
 import signal
@@ -17,23 +16,13 @@ from typing import Any
 from fault_child import Child, Outcome, Tell, Trap, attempt
 from fault_kinds import Found, Kind, Missed, complaints, difference
 from fault_world import (
-    LABEL,
-    LENGTH,
     World,
-    fingerprint,
     newest_run,
-    prepare,
     result_of,
-    text,
     train,
     train_by_command,
 )
 
-import bertlib
-from bertlib import hub, tokens
-from bertlib.data import find_datasets
-from bertlib.dataset_file import read_dataset
-from bertlib.tokens import Tokenizer
 from bertlib.trainer import Trainer
 
 Job = Callable[[Tell, Path], Any]
@@ -68,22 +57,6 @@ def measured(world: World, folder: Path, job: Job) -> tuple[list[int], float]:
         attempt(lambda tell: job(tell, copy))
         seconds = time.monotonic() - begin
     return random.Random(world.seed).sample(range(1, many + 1), many), seconds
-
-
-def kill(world: World, clean: Path, job: Job, folder: Path, draw: random.Random,
-         number: int) -> Outcome:
-    """Kill a job in `folder`, a copy of `clean`: odd numbers at a moment, even before a change.
-
-    `Missed` if it had ended before.
-    """
-    changes, seconds = measured(world, clean, job)
-    if number % 2:
-        outcome = killed_at_a_moment(job, folder, draw, seconds)
-    else:
-        outcome = killed_before(changes[number // 2 % len(changes)], job, folder)
-    if outcome.code == 0:
-        raise Missed
-    return outcome
 
 
 # -- training ------------------------------------------------------------------------------------
@@ -130,7 +103,7 @@ def went_on(world: World, base: Path, job: Job, *died: Outcome) -> Iterator[Foun
         if (began := max(last.all("began"), default=0)) < saved:
             yield Found("lost", f"step {saved} was saved, and the next start began at {began}")
     truth = world.truth if job is not train_by_command else world.truth | {"samples": []}
-    last = last._replace(told=[("result", without_more(last.result, truth))])
+    last = last._replace(told=[*last.told, ("result", without_more(last.result, truth))])
     yield from ended_well(last, truth)
 
 
@@ -153,6 +126,12 @@ def ended_well(outcome: Outcome, truth: Any) -> Iterator[Found]:
         yield Found("lost", f"started again, {difference(truth, outcome.result)}")
 
 
+def weights_of(outcome: Outcome) -> Outcome:
+    """The same with the weights alone as its result: its records and guesses may be lost."""
+    weights = outcome.result and outcome.result["weights"]
+    return outcome._replace(told=[*outcome.told, ("result", weights)])
+
+
 def without_more(result: dict[str, Any] | None, truth: dict[str, Any]) -> dict[str, Any] | None:
     """A result without the records that a restart adds: it looks once more where it goes on."""
     return result and result | {name: [r for r in result[name] if r in truth[name]]
@@ -171,119 +150,8 @@ def forgets_random_state(world: World) -> bool:
     return outcome.code == 0 and outcome.result["weights"] != world.truth["weights"]
 
 
-# -- what makes files ----------------------------------------------------------------------------
-
-
-def read_all(base: Path) -> list[list[str]]:
-    """What the datasets of the label hold, file by file."""
-    tokenizer = Tokenizer.load(base / "vocab")
-    files = find_datasets(base / "datasets", LABEL, LENGTH)
-    found = []
-    for path in (*files.train, files.val, files.test):
-        header, block = read_dataset(path, tokenizer)
-        found.append([header.split, header.origin.source_sha256, header.sha256,
-                      bertlib.files.sha256(block.ids.tobytes() + block.positions.tobytes())])
-    return found
-
-
-def prepare_again(tell: Tell, base: Path) -> list[list[str]]:
-    """Prepare from a text, and read what was made."""
-    prepare(base)
-    return read_all(base)
-
-
-def in_preparation(world: World, draw: random.Random, number: int) -> Iterator[Found]:
-    """It dies while there is nothing yet, or while it replaces datasets of another text."""
-    with world.spoiled(world.base) as base:
-        old = [] if number % 4 < 2 else attempt(lambda tell: read_all(base)).result
-        if number % 4 < 2:
-            shutil.rmtree(base / "datasets")
-            (base / "datasets").mkdir()
-        else:
-            (base / "input" / "text.txt").write_text(text(1), encoding="utf-8")
-        new = another_text(world) if number % 4 >= 2 else attempt(
-            lambda tell: read_all(world.base)).result
-        kill(world, world.base, prepare_again, base, draw, number)
-        between = attempt(lambda tell: read_all(base))
-        yield from complaints("read after the kill", between)
-        if between.code == 0 and between.result not in (old, new):
-            yield Found("silent", "after the kill a mix of two texts is read as one")
-        yield from ended_well(attempt(lambda tell: prepare_again(tell, base)), new)
-
-
-@cache
-def another_text(world: World) -> list[list[str]]:
-    """What datasets of the other text hold."""
-    with world.spoiled(world.base) as base:
-        (base / "input" / "text.txt").write_text(text(1), encoding="utf-8")
-        return attempt(lambda tell: prepare_again(tell, base)).result
-
-
-def export_again(tell: Tell, base: Path) -> str:
-    """Export the newest run, and load what was written."""
-    hub.main([str(newest_run(base)), str(base / "shipped")])
-    return shipped(base)
-
-
-def shipped(base: Path) -> list[Any]:
-    """The model that ships, and what is told of its run."""
-    return [fingerprint(*bertlib.load(base / "shipped")),
-            hub.read_config(base / "shipped")["run"]["steps"]]
-
-
-def in_export(world: World, draw: random.Random, number: int) -> Iterator[Found]:
-    """It dies while there is nothing yet, or while it replaces an older model."""
-    with world.spoiled(world.done) as base:
-        old = None
-        if number % 4 >= 2:
-            shutil.copytree(world.half / "runs" / "run0", base / "runs" / "run1")
-            old = attempt(lambda tell: export_again(tell, base)).result
-            shutil.rmtree(base / "runs" / "run1")
-        kill(world, world.done, export_again, base, draw, number)
-        between = attempt(lambda tell: shipped(base))
-        yield from complaints("loaded after the kill", between)
-        again = attempt(lambda tell: export_again(tell, base))
-        yield from ended_well(again, whole_export(world))
-        if between.code == 0 and between.result not in (old, again.result):
-            yield Found("silent", "after the kill a mix of two models is loaded as one")
-
-
-@cache
-def whole_export(world: World) -> list[Any]:
-    """What an undisturbed export comes to."""
-    with world.spoiled(world.done) as base:
-        return attempt(lambda tell: export_again(tell, base)).result
-
-
-def learn_words(tell: Tell, base: Path) -> list[Any]:
-    """Learn a cased vocabulary of a text without capitals: only its rules tell what it is."""
-    tokens.main(["-i", str(base / "input" / "text.txt"), "-o", str(base / "words"), "--size",
-                 "150", "--cased"])
-    return rules(base / "words")
-
-
-def rules(folder: Path) -> list[Any]:
-    """The size of a vocabulary and how it washes text; its words differ from run to run."""
-    tokenizer = Tokenizer.load(folder)
-    return [len(tokenizer), tokenizer.lowercase, tokenizer.strip_accents]
-
-
-def in_learning_words(world: World, draw: random.Random, number: int) -> Iterator[Found]:
-    """It dies: there is no vocabulary, or a whole one, or the command finishes its work."""
-    with world.spoiled(world.base) as base:
-        kill(world, world.base, learn_words, base, draw, number)
-        again = attempt(lambda tell: learn_words(tell, base))
-        yield from complaints("started again", again)
-        if again.code == 2 and "exists" in again.said:  # it was whole before it died
-            again = attempt(lambda tell: rules(base / "words"))
-        yield from ended_well(again, [150, False, None])
-
-
 KINDS = [
     Kind("kill-moment", "training killed at a random moment", in_training, 0.15),
     Kind("kill-change", "training, also resumed, killed before a change of a file",
          before_a_change, 0.19),
-    Kind("kill-prepare", "preparation killed", in_preparation, 0.03),
-    Kind("kill-export", "export of a model killed", in_export, 0.03),
-    Kind("kill-words", "learning a vocabulary killed", in_learning_words, 0.02),
 ]

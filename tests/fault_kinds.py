@@ -11,10 +11,11 @@ COLUMNS = ("lost", "silent", "traceback")
 
 
 class Found(NamedTuple):
-    """Something that must not happen: its column in the table, and what happened."""
+    """Something that must not happen: its column in the table, what happened, and with what."""
 
     column: str
     words: str
+    detail: str = ""
 
 
 class NotTried(Exception):
@@ -30,7 +31,7 @@ class Kind(NamedTuple):
 
     attack: what happens in the case of a number, which with the seed decides all. share: of the
     minutes. cases: how many there are, if they are a list; else there are always more. columns:
-    what such faults can show.
+    what such faults can show. footnote: why what is "silent" here is told, but held against no one.
     """
 
     key: str
@@ -39,24 +40,29 @@ class Kind(NamedTuple):
     share: float
     cases: int | None = None
     columns: tuple[str, ...] = COLUMNS
+    footnote: str = ""
 
 
 def complaints(name: str, outcome: Outcome, *fine: int) -> Iterator[Found]:
     """What is wrong with how a command or a reader ended, if anything."""
     if complaint := outcome.complaint(*fine):
-        yield Found("traceback", f"{name}: {complaint}")
+        wrong, _, detail = complaint.partition(": ")
+        yield Found("traceback", f"{name}: {wrong}", detail)
 
 
-def misread(name: str, outcome: Outcome, truth: Any, *hints: str) -> Iterator[Found]:
+def misread(name: str, outcome: Outcome, truth: Any, *hints: str, detail: str = ""
+            ) -> Iterator[Found]:
     """A reader was given something damaged: it must tell the truth, or tell of the damage.
 
     hints: words one of which must be in what it says, if it returns something else.
     """
-    if complaint := outcome.complaint():
-        yield Found("traceback", f"{name}: {complaint}")
-    elif outcome.code == 0 and outcome.result != truth:
-        if not any(hint in outcome.said for hint in (*hints, "damaged")):
-            yield Found("silent", f"{name}: {difference(truth, outcome.result)}")
+    for found in complaints(name, outcome):
+        yield found._replace(detail=f"{detail}: {found.detail}")
+    if outcome.code == 0 and outcome.result != truth:
+        noted = any(hint in outcome.said for hint in (*hints, "damaged"))
+        if not noted:
+            wrong = difference(truth, outcome.result)
+            yield Found("silent", f"{name} is taken for true", f"{detail}: {wrong}")
 
 
 def difference(truth: Any, found: Any, where: str = "") -> str:

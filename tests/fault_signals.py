@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fault_child import ASKING, Child, Outcome, Tell, attempt
-from fault_kills import ended_well, measured, went_on
+from fault_kills import ended_well, measured, weights_of, went_on
 from fault_kinds import Found, Kind, complaints
 from fault_world import World, newest_run, train, train_by_command
 
@@ -87,14 +87,8 @@ def vanishing(world: World, draw: random.Random, number: int) -> Iterator[Found]
             yield Found("lost", f"{name} was removed, and the weights are others")
         shutil.copytree(kept, base, dirs_exist_ok=True)  # what a run cannot make itself
         again = attempt(lambda tell: train(tell, base))
-        yield from ended_well(again._replace(told=[("result", weights(again))]),
-                              world.truth["weights"])
+        yield from ended_well(weights_of(again), world.truth["weights"])
         shutil.rmtree(kept)
-
-
-def weights(outcome: Outcome) -> str | None:
-    """Those of a result: records and guesses may have vanished."""
-    return outcome.result and outcome.result["weights"]
 
 
 KINDS = [

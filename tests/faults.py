@@ -24,12 +24,17 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = "1"  # forks keep no threads
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-import fault_kills  # noqa: E402
-import fault_signals  # noqa: E402
-from fault_kinds import COLUMNS, Found, Kind, Missed, NotTried  # noqa: E402
-from fault_world import World  # noqa: E402
+import fault_damage
+import fault_kills
+import fault_limits
+import fault_making
+import fault_signals
+from fault_child import Child
+from fault_kinds import COLUMNS, Found, Kind, Missed, NotTried
+from fault_world import World
 
-KINDS: list[Kind] = [*fault_kills.KINDS, *fault_signals.KINDS]
+KINDS: list[Kind] = [*fault_kills.KINDS, *fault_making.KINDS, *fault_signals.KINDS,
+                     *fault_limits.KINDS, *fault_damage.KINDS]
 MOST_NUMBERS = 5  # of the cases that found one and the same
 
 
@@ -42,7 +47,14 @@ class Row:
 
     def __str__(self) -> str:
         cells = [str(self.count(c)) if c in self.kind.columns else "–" for c in COLUMNS]
+        if self.kind.footnote:
+            cells[COLUMNS.index("silent")] += "\\*"
         return f"| {self.kind.title} | {self.note or f'{self.tried:,}'} | {' | '.join(cells)} |"
+
+    def held(self) -> list[tuple[int, Found]]:
+        """What was found and must not be, with the numbers of the cases."""
+        return [case for case in self.found
+                if not (self.kind.footnote and case[1].column == "silent")]
 
     def count(self, column: str) -> int:
         """In how many cases something of that column was found."""
@@ -51,14 +63,15 @@ class Row:
     def findings(self, seed: int) -> Iterator[str]:
         """Each finding with how to repeat it; what differs in its figures only is told once."""
         alike: dict[str, list[tuple[int, Found]]] = {}
-        for number, found in self.found:
-            alike.setdefault(re.sub(r"\d+", "0", found.words) + found.column, []).append(
+        for number, found in self.held():
+            alike.setdefault(found.column + re.sub(r"\d+", "0", found.words), []).append(
                 (number, found))
         for cases in alike.values():
             numbers, found = list(dict.fromkeys(number for number, _ in cases)), cases[0][1]
             others = ", ".join(map(str, numbers[1:MOST_NUMBERS]))
-            more = f" (also --number {others}: {len(numbers)} cases)" if others else ""
-            yield (f"{self.kind.title}, {found.column}: {found.words}\n    python tests/faults.py "
+            more = f" (or {others}: {len(numbers)} cases)" if others else ""
+            detail = f" [{found.detail}]" if found.detail else ""
+            yield (f"{found.column}: {found.words}{detail}\n    python tests/faults.py "
                    f"--seed {seed} --only {self.kind.key} --number {numbers[0]}{more}")
 
 
@@ -97,7 +110,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parse.add_argument("--cases", type=int, help="so many random cases a kind, whatever it takes")
     parse.add_argument("--only", default="", metavar="KEY", help="kinds whose key begins so: "
                        + ", ".join(kind.key for kind in KINDS))
-    parse.add_argument("--number", type=int, help="this case only")
+    parse.add_argument("--number", type=int, help="this case only, and all that is said in it")
     return parse.parse_args(arguments)
 
 
@@ -111,6 +124,7 @@ def in_memory() -> str | None:
 def main(arguments: list[str] | None = None) -> int:
     """Attack, print the table; returns 1 if anything was found, else 0."""
     given = options(arguments)
+    Child.is_loud = given.number is not None
     kinds = [kind for kind in KINDS if kind.key.startswith(given.only)]
     with tempfile.TemporaryDirectory(prefix="faults", dir=in_memory()) as folder:
         world, rows = World(Path(folder), given.seed), []
@@ -125,9 +139,12 @@ def main(arguments: list[str] | None = None) -> int:
     print("\nControl: a restart that forgets the random state is "
           f"{'found out' if sees else 'NOT FOUND OUT: this table is worth nothing'}.")
     for row in rows:
+        if row.kind.footnote:
+            print(f"\\* {row.kind.title}: {row.kind.footnote}.")
+    for row in rows:
         for finding in row.findings(given.seed):
             print(f"\n{finding}")
-    return int(not sees or any(row.found for row in rows))
+    return int(not sees or any(row.held() for row in rows))
 
 
 if __name__ == "__main__":
