@@ -158,7 +158,8 @@ def _live(job: Callable[[Tell], Any], said: int, told: int, room: int,
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for standard in (1, 2):
             os.dup2(said, standard)
-        sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, closefd=False) for n in (1, 2))
+        sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+        sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False, errors="backslashreplace")
         limit(resource.RLIMIT_AS, used() + room)
         if largest is not None:
             limit(resource.RLIMIT_FSIZE, largest)

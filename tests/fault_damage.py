@@ -171,12 +171,12 @@ def resumed_damaged(world: World, draw: random.Random, number: int) -> Iterator[
 NATURE = ("nobody can know the truth of a plain text, or of files that others published without "
           "a hash")
 KINDS = [
-    Kind("damage-data", "damaged: datasets, their copies and vocabulary", damaged("data"), 0.04),
-    Kind("damage-run", "damaged: a run's files", damaged("run"), 0.05),
-    Kind("damage-logs", "damaged: logs and pages", damaged("logs"), 0.02),
-    Kind("damage-shipped", "damaged: a model that ships", damaged("shipped"), 0.02),
-    Kind("damage-texts", "damaged: compressed texts", damaged("texts"), 0.01),
-    Kind("damage-resumed", "damaged: a half-done run, which is resumed", resumed_damaged, 0.05),
-    Kind("damage-unsigned", "damaged: files that nobody signed", damaged("unsigned"), 0.02,
+    Kind("damage-data", "damaged: datasets, their copies and vocabulary", damaged("data"), 2.5, 15),
+    Kind("damage-run", "damaged: a run's files", damaged("run"), 3, 20),
+    Kind("damage-logs", "damaged: logs and pages", damaged("logs"), 1.5, 10),
+    Kind("damage-shipped", "damaged: a model that ships", damaged("shipped"), 1.5, 10),
+    Kind("damage-texts", "damaged: compressed texts", damaged("texts"), 0.5, 5),
+    Kind("damage-resumed", "damaged: a half-done run, which is resumed", resumed_damaged, 3.5, 4),
+    Kind("damage-unsigned", "damaged: files that nobody signed", damaged("unsigned"), 1, 8,
          footnote=NATURE),
 ]

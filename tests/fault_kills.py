@@ -151,7 +151,7 @@ def forgets_random_state(world: World) -> bool:
 
 
 KINDS = [
-    Kind("kill-moment", "training killed at a random moment", in_training, 0.15),
+    Kind("kill-moment", "training killed at a random moment", in_training, 10, 3),
     Kind("kill-change", "training, also resumed, killed before a change of a file",
-         before_a_change, 0.19),
+         before_a_change, 14, 4),
 ]

@@ -30,16 +30,19 @@ class Kind(NamedTuple):
     """A row of the table.
 
     attack: what happens in the case of a number, which with the seed decides all. share: of the
-    minutes. cases: how many there are, if they are a list; else there are always more. columns:
-    what such faults can show. footnote: why what is "silent" here is told, but held against no one.
+    time. pace: how many cases a minute there are at least. cases: how many there are, if they are
+    a list; else there are always more. columns: what such faults can show. size: of a case, in
+    examples. footnote: why what is "silent" here is told, but held against nobody.
     """
 
     key: str
     title: str
     attack: Callable[[World, random.Random, int], Iterable[Found]]
     share: float
+    pace: float
     cases: int | None = None
     columns: tuple[str, ...] = COLUMNS
+    size: int = 1
     footnote: str = ""
 
 

@@ -177,9 +177,9 @@ def nowhere(world: World, draw: random.Random, number: int) -> Iterator[Found]:
 
 
 KINDS = [
-    Kind("limit-size", "files that may not grow (RLIMIT_FSIZE)", small_files, 0.03),
-    Kind("limit-disk", "full disk (a tiny file system)", full_disk, 0.03),
-    Kind("limit-read", "read-only folders", read_only, 0.02),
+    Kind("limit-size", "files that may not grow (RLIMIT_FSIZE)", small_files, 2, 0.7),
+    Kind("limit-disk", "full disk (a tiny file system)", full_disk, 2, 0.7),
+    Kind("limit-read", "read-only folders", read_only, 1, 0.4),
     Kind("limit-output", "output to a full device, a closed file, a reader that has gone",
-         nowhere, 0.03),
+         nowhere, 2, 0.5),
 ]

@@ -92,8 +92,8 @@ def vanishing(world: World, draw: random.Random, number: int) -> Iterator[Found]
 
 
 KINDS = [
-    Kind("signal", "training asked to end: SIGINT, SIGTERM, SIGHUP", asked_to_end, 0.06),
-    Kind("signal-twice", "training interrupted twice", asked_twice, 0.03),
-    Kind("signal-begin", "a command interrupted as it begins", as_it_begins, 0.03),
-    Kind("vanish", "files and folders removed while a run uses them", vanishing, 0.03),
+    Kind("signal", "training asked to end: SIGINT, SIGTERM, SIGHUP", asked_to_end, 5, 1.5),
+    Kind("signal-twice", "training interrupted twice", asked_twice, 2, 0.7),
+    Kind("signal-begin", "a command interrupted as it begins", as_it_begins, 2, 0.5),
+    Kind("vanish", "files and folders removed while a run uses them", vanishing, 2, 0.7),
 ]

@@ -24,17 +24,24 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = "1"  # forks keep no threads
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import fault_asked
+import fault_bombs
 import fault_damage
+import fault_fuzz
+import fault_hostile
 import fault_kills
 import fault_limits
 import fault_making
+import fault_names
 import fault_signals
 from fault_child import Child
 from fault_kinds import COLUMNS, Found, Kind, Missed, NotTried
 from fault_world import World
 
 KINDS: list[Kind] = [*fault_kills.KINDS, *fault_making.KINDS, *fault_signals.KINDS,
-                     *fault_limits.KINDS, *fault_damage.KINDS]
+                     *fault_limits.KINDS, *fault_damage.KINDS, *fault_hostile.KINDS,
+                     *fault_names.KINDS, *fault_bombs.KINDS,
+                     *fault_fuzz.KINDS, *fault_asked.KINDS]
 MOST_NUMBERS = 5  # of the cases that found one and the same
 
 
@@ -57,8 +64,9 @@ class Row:
                 if not (self.kind.footnote and case[1].column == "silent")]
 
     def count(self, column: str) -> int:
-        """In how many cases something of that column was found."""
-        return len({number for number, found in self.found if found.column == column})
+        """In how many cases, or examples, something of that column was found."""
+        return len({(number, found.detail if self.kind.size > 1 else "")
+                    for number, found in self.found if found.column == column})
 
     def findings(self, seed: int) -> Iterator[str]:
         """Each finding with how to repeat it; what differs in its figures only is told once."""
@@ -82,7 +90,7 @@ def attack(world: World, kind: Kind, numbers: Iterator[int]) -> Row:
         draw = random.Random(f"{world.seed} {kind.key} {number}")
         try:
             row.found += [(number, found) for found in kind.attack(world, draw, number)]
-            row.tried += 1
+            row.tried += kind.size
         except Missed:
             continue
         except NotTried as reason:
@@ -91,12 +99,17 @@ def attack(world: World, kind: Kind, numbers: Iterator[int]) -> Row:
     return row
 
 
-def numbers(kind: Kind, minutes: float, cases: int | None) -> Iterator[int]:
-    """The cases of a kind: so many, or as many as its share of the minutes allows."""
-    until = time.monotonic() + 60 * minutes * kind.share
-    for number in count():
-        over = number >= cases if cases is not None else number and time.monotonic() > until
-        if number == kind.cases or (over and kind.cases is None):
+def numbers(kind: Kind, seed: int, minutes: float, seconds: float) -> Iterator[int]:
+    """The cases of a kind: as many as its seconds allow, and at least as its pace asks for.
+
+    So a busy machine takes longer, and tries as much. Those of a list come in a drawn order.
+    """
+    order = count()
+    if kind.cases is not None:
+        order = random.Random(seed).sample(range(kind.cases), kind.cases)
+    until = time.monotonic() + seconds
+    for done, number in enumerate(order):
+        if done >= max(1, minutes * kind.pace) and time.monotonic() >= until:
             return
         yield number
 
@@ -107,9 +120,10 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("--minutes", type=float, default=2, help="about how long to go on")
     parse.add_argument("--seed", type=int, default=0, help="which random cases")
-    parse.add_argument("--cases", type=int, help="so many random cases a kind, whatever it takes")
-    parse.add_argument("--only", default="", metavar="KEY", help="kinds whose key begins so: "
-                       + ", ".join(kind.key for kind in KINDS))
+    parse.add_argument("--least", action="store_true", help="no more cases than so many minutes "
+                       "must have, however fast the machine is: the same cases everywhere")
+    parse.add_argument("--only", nargs="+", default=[""], metavar="KEY", help="kinds whose key "
+                       "begins so: " + ", ".join(kind.key for kind in KINDS))
     parse.add_argument("--number", type=int, help="this case only, and all that is said in it")
     return parse.parse_args(arguments)
 
@@ -125,12 +139,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Attack, print the table; returns 1 if anything was found, else 0."""
     given = options(arguments)
     Child.is_loud = given.number is not None
-    kinds = [kind for kind in KINDS if kind.key.startswith(given.only)]
+    kinds = [kind for kind in KINDS if kind.key.startswith(tuple(given.only))]
     with tempfile.TemporaryDirectory(prefix="faults", dir=in_memory()) as folder:
         world, rows = World(Path(folder), given.seed), []
         print(f"| kind of fault | tried | {' | '.join(COLUMNS)} |\n|---|--:|--:|--:|--:|")
         for kind in kinds:
-            chosen = numbers(kind, given.minutes, given.cases)
+            seconds = 60 * given.minutes * kind.share / sum(other.share for other in kinds)
+            chosen = numbers(kind, given.seed, given.minutes, 0 if given.least else seconds)
             if given.number is not None:
                 chosen = iter([given.number])
             rows.append(attack(world, kind, chosen))
