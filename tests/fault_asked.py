@@ -111,27 +111,29 @@ def notebook(base: Path) -> Example:
 
 
 class Tags(HTMLParser):
-    """Collects what a browser would take for markup."""
+    """Collects what a browser would take for markup that the page does not have of itself."""
 
-    KNOWN = {"p", "b", "sup", "mark", "s", "table", "tr", "th", "td", "h1", "html", "head", "meta",
-             "title", "style", "body"}
+    TAGS = {"p", "b", "s", "sup", "mark", "span", "table", "tr", "th", "td", "h1", "html", "head",
+            "meta", "title", "style", "body"}
+    ATTRIBUTES = {"style", "class", "lang", "charset", "name", "content"}
 
     def __init__(self):
         super().__init__()
         self.strange: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list) -> None:
-        """Note a tag, or an attribute, that the page does not have of itself."""
-        self.strange += [tag] * (tag not in self.KNOWN)
-        self.strange += [name for name, _ in attrs
-                         if name not in ("style", "lang", "charset", "name", "content")]
+        """Note what is strange."""
+        self.strange += {tag} - self.TAGS | {name for name, _ in attrs} - self.ATTRIBUTES
 
 
 def some_page(draw: random.Random) -> Page:
-    """A page with any tokens in it."""
-    tokens = [some_text(draw, 4) for _ in range(draw.randint(1, 9))]
+    """A page with any tokens in it that a file can hold."""
+    def token() -> str:
+        return some_text(draw, 4).encode(errors="ignore").decode()
+
+    tokens = [token() for _ in range(draw.randint(1, 9))]
     places = sorted(draw.sample(range(len(tokens)), draw.randint(0, len(tokens))))
-    holes = tuple(Hole(place, tuple(Guess(some_text(draw, 4), draw.random()) for _ in range(3)),
+    holes = tuple(Hole(place, tuple(Guess(token(), draw.random()) for _ in range(3)),
                        tokens[place], draw.randint(1, 99), draw.random()) for place in places)
     return Page(tuple(tokens), holes)
 
@@ -140,7 +142,7 @@ def pages(base: Path) -> Example:
     """An example of a page with any tokens, shown in every way."""
     def example(draw: random.Random) -> str | None:
         page, tags = some_page(draw), Tags()
-        tags.feed(highlight.document_html(page, some_text(draw)) + highlight.inline_html(page))
+        tags.feed(highlight.document_html(page, page.tokens[0]) + highlight.inline_html(page))
         highlight.page_text(page), highlight.guesses_text(page)
         if draw.random() < 0.05:
             highlight.page_png(page)

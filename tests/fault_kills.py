@@ -15,13 +15,7 @@ from typing import Any
 
 from fault_child import Child, Outcome, Tell, Trap, attempt
 from fault_kinds import Found, Kind, Missed, complaints, difference
-from fault_world import (
-    World,
-    newest_run,
-    result_of,
-    train,
-    train_by_command,
-)
+from fault_world import World, must, newest_run, result_of, train, train_by_command
 
 from bertlib.trainer import Trainer
 
@@ -51,10 +45,14 @@ def killed_before(change: int, job: Job, folder: Path) -> Outcome:
 @cache
 def measured(world: World, folder: Path, job: Job) -> tuple[list[int], float]:
     """The changes that a job makes to files, in a drawn order, and the seconds that it takes."""
-    many = world.changes(folder, job)
+    def counted(tell: Tell, copy: Path) -> int:
+        trap = Trap(copy)
+        job(tell, copy)
+        return trap.count
+
     with world.spoiled(folder) as copy:
         begin = time.monotonic()
-        attempt(lambda tell: job(tell, copy))
+        many = must(attempt(lambda tell: counted(tell, copy)))
         seconds = time.monotonic() - begin
     return random.Random(world.seed).sample(range(1, many + 1), many), seconds
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 import torch._dynamo  # what a first optimiser imports; here, and not in each child
-from fault_child import Outcome, Tell, Trap, attempt
+from fault_child import Outcome, Tell, attempt
 from matplotlib.figure import Figure
 
 import bertlib
@@ -196,16 +196,6 @@ class World:
         """What a run comes to that nobody disturbs."""
         with self.spoiled(self.base) as base:
             return must(attempt(lambda tell: train(tell, base)))
-
-    def changes(self, folder: Path, job: Callable[[Tell, Path], Any]) -> int:
-        """How many changes to files a job makes in a copy of a folder."""
-        def counted(tell: Tell, copy: Path) -> int:
-            trap = Trap(copy)
-            job(tell, copy)
-            return trap.count
-
-        with self.spoiled(folder) as copy:
-            return must(attempt(lambda tell: counted(tell, copy)))
 
     def copy(self, folder: Path, to: Path | None = None) -> Path:
         """A copy of a folder of the world, to spoil."""
