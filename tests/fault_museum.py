@@ -1,0 +1,109 @@
+"""A museum of all files that the project reads, and the readers it reads them with.
+
+Readers are called in children; what they return is compared with what they return of the
+untouched museum.
+"""
+
+import gzip
+import json
+import lzma
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fault_child import Tell, attempt
+from fault_making import rules
+from fault_world import LABEL, LENGTH, World, fingerprint, must, text
+
+import bertlib
+from bertlib import hub
+from bertlib.data import find_datasets, load_dataset
+from bertlib.dataset_file import read_dataset
+from bertlib.files import PROJECT, sha256
+from bertlib.masking import Masker
+from bertlib.page import load_page, save_page
+from bertlib.predict import guess_chunk
+from bertlib.runlog import read_metrics
+from bertlib.runs import Identity
+from bertlib.samples import read_samples
+from bertlib.texts import read_documents
+from bertlib.tokens import Tokenizer
+
+RUN = "runs/run0"
+
+
+def datasets(base: Path) -> list[Any]:
+    """All that the datasets of the label hold, header by header and array by array."""
+    tokenizer, found = Tokenizer.load(base / "vocab"), []
+    files = find_datasets(base / "datasets", LABEL, LENGTH)
+    for path in (*files.train, files.val, files.test):
+        header, block = read_dataset(path, tokenizer)
+        found.append([asdict(header), *(sha256(getattr(block, name).tobytes())
+                                        for name in header.arrays())])
+    return found
+
+
+def exported(base: Path) -> list[Any]:
+    """What an export of the run comes to, and what it tells of it."""
+    hub.main([str(base / RUN), str(base / "out")])
+    return shipped(base, "out")
+
+
+def shipped(base: Path, name: str = "shipped") -> list[Any]:
+    """The model that ships, with all that its card tells."""
+    return [fingerprint(*bertlib.load(base / name)), hub.read_config(base / name)]
+
+
+def words(base: Path) -> list[Any]:
+    """The vocabulary of a base folder and its rules."""
+    return [Tokenizer.load(base / "vocab").vocab, rules(base / "vocab")]
+
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    "bertlib.load": lambda base: fingerprint(*bertlib.load(base / RUN)),
+    "bertlib.load(best=True)": lambda base: fingerprint(*bertlib.load(base / RUN, best=True)),
+    "Identity.read": lambda base: asdict(Identity.read(base / RUN)),
+    "read_metrics": lambda base: read_metrics(base / RUN),
+    "read_samples": lambda base: read_samples(base / RUN / "logs" / "samples.jsonl"),
+    "export": exported,
+    "read_dataset": datasets,
+    "load_page": lambda base: json.loads(json.dumps(asdict(load_page(base / "page.json")))),
+    "load of a shipped model": shipped,
+    "load of a published model": lambda base: fingerprint(*bertlib.load(base / "reference")),
+    "Tokenizer.load": words,
+    **{f"read_documents of {name}": lambda base, name=name: list(read_documents(base / name))
+       for name in ("plain.txt", "records.jsonl", "small.txt.gz", "small.txt.xz")},
+}
+
+
+@cache
+def museum(world: World) -> Path:
+    """A base folder with one of all that is read."""
+    base = world.copy(world.done)
+
+    def fill(tell: Tell) -> None:
+        hub.main([str(base / RUN), str(base / "shipped")])
+        model, tokenizer = bertlib.load(base / RUN)
+        data = load_dataset(find_datasets(base / "datasets", LABEL, LENGTH).val, tokenizer)
+        save_page(guess_chunk(model, data, 0, Masker(tokenizer), tokenizer), base / "page.json")
+        datasets(base)  # so that all have their unpacked copies
+
+    must(attempt(fill))
+    shutil.copytree(PROJECT / "assets" / "reference", base / "reference")
+    small = text(documents=12)
+    (base / "plain.txt").write_text(small)
+    (base / "records.jsonl").write_text("".join(
+        json.dumps({"text": line}) + "\n" for line in small.splitlines() if line))
+    (base / "small.txt.gz").write_bytes(gzip.compress(small.encode()))
+    (base / "small.txt.xz").write_bytes(lzma.compress(small.encode()))
+    return base
+
+
+@cache
+def true_reading(world: World, reader: str) -> Any:
+    """What a reader returns where nothing is damaged."""
+    with world.spoiled(museum(world)) as base:
+        return must(attempt(lambda tell: READERS[reader](base)))

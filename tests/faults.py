@@ -1,0 +1,166 @@
+"""The promise as a program: a hostile world, and a table of what it found.
+
+    python tests/faults.py                       about two minutes
+    python tests/faults.py --minutes 30          the same with more cases
+    python tests/faults.py --seed 1 --only kill-change --number 7     one case again
+
+Three things must never happen. "lost": what was saved is gone, or a restart does not end as an
+undisturbed run does. "silent": something damaged or hostile is taken for the truth without a
+word. "traceback": a command ends neither well nor with a sentence.
+"""
+
+import argparse
+import os
+import random
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = "1"  # forks keep no threads
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import fault_asked
+import fault_bombs
+import fault_damage
+import fault_fuzz
+import fault_hostile
+import fault_kills
+import fault_limits
+import fault_making
+import fault_names
+import fault_signals
+from fault_child import Child
+from fault_kinds import COLUMNS, Found, Kind, Missed, NotTried
+from fault_world import World
+
+KINDS: list[Kind] = [*fault_kills.KINDS, *fault_making.KINDS, *fault_signals.KINDS,
+                     *fault_limits.KINDS, *fault_damage.KINDS, *fault_hostile.KINDS,
+                     *fault_names.KINDS, *fault_bombs.KINDS,
+                     *fault_fuzz.KINDS, *fault_asked.KINDS]
+MOST_NUMBERS = 5  # of the cases that found one and the same
+
+
+class Row:
+    """A line of the table: one kind of fault, and what was found."""
+
+    def __init__(self, kind: Kind):
+        self.kind, self.tried, self.note = kind, 0, ""
+        self.found: list[tuple[int, Found]] = []
+
+    def __str__(self) -> str:
+        cells = [str(self.count(c)) if c in self.kind.columns else "–" for c in COLUMNS]
+        if self.kind.footnote:
+            cells[COLUMNS.index("silent")] += "\\*"
+        return f"| {self.kind.title} | {self.note or f'{self.tried:,}'} | {' | '.join(cells)} |"
+
+    def held(self) -> list[tuple[int, Found]]:
+        """What was found and must not be, with the numbers of the cases."""
+        return [case for case in self.found
+                if not (self.kind.footnote and case[1].column == "silent")]
+
+    def count(self, column: str) -> int:
+        """In how many cases, or examples, something of that column was found."""
+        return len({(number, found.detail if self.kind.size > 1 else "")
+                    for number, found in self.found if found.column == column})
+
+    def findings(self, seed: int) -> Iterator[str]:
+        """Each finding with how to repeat it; what differs in its figures only is told once."""
+        alike: dict[str, list[tuple[int, Found]]] = {}
+        for number, found in self.held():
+            alike.setdefault(found.column + re.sub(r"\d+", "0", found.words), []).append(
+                (number, found))
+        for cases in alike.values():
+            numbers, found = list(dict.fromkeys(number for number, _ in cases)), cases[0][1]
+            others = ", ".join(map(str, numbers[1:MOST_NUMBERS]))
+            more = f" (or {others}: {len(numbers)} cases)" if others else ""
+            detail = f" [{found.detail}]" if found.detail else ""
+            yield (f"{found.column}: {found.words}{detail}\n    python tests/faults.py "
+                   f"--seed {seed} --only {self.kind.key} --number {numbers[0]}{more}")
+
+
+def attack(world: World, kind: Kind, numbers: Iterator[int]) -> Row:
+    """Try the cases of those numbers."""
+    row = Row(kind)
+    for number in numbers:
+        draw = random.Random(f"{world.seed} {kind.key} {number}")
+        try:
+            row.found += [(number, found) for found in kind.attack(world, draw, number)]
+            row.tried += kind.size
+        except Missed:
+            continue
+        except NotTried as reason:
+            row.note = f"not tried: {reason}"
+            break
+    return row
+
+
+def numbers(kind: Kind, seed: int, minutes: float, seconds: float) -> Iterator[int]:
+    """The cases of a kind: as many as its seconds allow, and at least as its pace asks for.
+
+    So a busy machine takes longer, and tries as much. Those of a list come in a drawn order.
+    """
+    order = count()
+    if kind.cases is not None:
+        order = random.Random(seed).sample(range(kind.cases), kind.cases)
+    until = time.monotonic() + seconds
+    for done, number in enumerate(order):
+        if done >= max(1, minutes * kind.pace) and time.monotonic() >= until:
+            return
+        yield number
+
+
+def options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parse = argparse.ArgumentParser(description=__doc__,
+                                    formatter_class=argparse.RawDescriptionHelpFormatter)
+    parse.add_argument("--minutes", type=float, default=2, help="about how long to go on")
+    parse.add_argument("--seed", type=int, default=0, help="which random cases")
+    parse.add_argument("--least", action="store_true", help="no more cases than so many minutes "
+                       "must have, however fast the machine is: the same cases everywhere")
+    parse.add_argument("--only", nargs="+", default=[""], metavar="KEY", help="kinds whose key "
+                       "begins so: " + ", ".join(kind.key for kind in KINDS))
+    parse.add_argument("--number", type=int, help="this case only, and all that is said in it")
+    return parse.parse_args(arguments)
+
+
+def in_memory() -> str | None:
+    """A folder in memory, if there is one with room: there, thousands of fsyncs take no time."""
+    shared = Path("/dev/shm")
+    roomy = os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > 1 << 30
+    return str(shared) if roomy else None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Attack, print the table; returns 1 if anything was found, else 0."""
+    given = options(arguments)
+    Child.is_loud = given.number is not None
+    kinds = [kind for kind in KINDS if kind.key.startswith(tuple(given.only))]
+    with tempfile.TemporaryDirectory(prefix="faults", dir=in_memory()) as folder:
+        world, rows = World(Path(folder), given.seed), []
+        print(f"| kind of fault | tried | {' | '.join(COLUMNS)} |\n|---|--:|--:|--:|--:|")
+        for kind in kinds:
+            seconds = 60 * given.minutes * kind.share / sum(other.share for other in kinds)
+            chosen = numbers(kind, given.seed, given.minutes, 0 if given.least else seconds)
+            if given.number is not None:
+                chosen = iter([given.number])
+            rows.append(attack(world, kind, chosen))
+            print(rows[-1], flush=True)
+        sees = fault_kills.forgets_random_state(world)
+    print("\nControl: a restart that forgets the random state is "
+          f"{'found out' if sees else 'NOT FOUND OUT: this table is worth nothing'}.")
+    for row in rows:
+        if row.kind.footnote:
+            print(f"\\* {row.kind.title}: {row.kind.footnote}.")
+    for row in rows:
+        for finding in row.findings(given.seed):
+            print(f"\n{finding}")
+    return int(not sees or any(row.held() for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
