@@ -169,17 +169,20 @@ def _lines(path: Path, limit: int) -> Iterator[str]:
 def _prose(path: Path, parted: str) -> Iterator[list[str]]:
     document: list[str] = []
     begun = True  # nothing but blank lines was seen
+    fresh = True  # a line begins, not a further piece of a long one
     for line in _lines(path, LONG_LINE):
         text = line.strip()
         if begun and text:
             _refuse_json(path, text)
             begun = False
-        if document and _parts(line, text, parted):
+        ends = line.endswith("\n")
+        if document and fresh and ends and _parts(line, text, parted):
             yield document
             document = []
+        fresh = ends
         if text:
             document.append(text)
-        if parted == "lines" and document and line.endswith("\n"):
+        if parted == "lines" and document and ends:
             yield document
             document = []
     if document:

@@ -103,7 +103,10 @@ def left_out(vocab: Sequence[str], characters: Counter, wash: Callable[[str], st
 
 
 def check_vocab(vocab: Sequence[str], name: str) -> None:
-    """`InputError` if a special token is missing or a token stands twice; lines count from 1."""
+    """`InputError` if a special token is missing, a token stands twice, or there are no words.
+
+    Lines count from 1.
+    """
     lines: dict[str, int] = {}
     for number, token in enumerate(vocab, 1):
         if (first := lines.setdefault(token, number)) != number:
@@ -112,6 +115,8 @@ def check_vocab(vocab: Sequence[str], name: str) -> None:
     for token in SPECIAL_TOKENS:
         if token not in lines:
             raise InputError(f"The {name} has no {token}; add it on its own line.")
+    if len(lines) == len(SPECIAL_TOKENS):
+        raise InputError(f"The {name} holds the special tokens alone; add words to it.")
 
 
 def save_vocab(vocab: Sequence[str], path: Path) -> None:
@@ -138,7 +143,7 @@ def load_vocab(path: Path) -> list[str]:
 
     Lines end at "\n" or "\r\n" only: other ends of lines, such as U+2028, are tokens of Google's
     Chinese vocabulary. Raises `InputError` if the file is missing, not UTF-8 text, has an empty
-    line before its last token, has a token twice or lacks a special one.
+    line before its last token, has a token twice, lacks a special one or holds no others.
     """
     path = vocab_file(path)
     try:

@@ -33,6 +33,19 @@ def test_the_endings_that_people_use_are_taken(tmp_path, name):
     assert list(read_documents(tmp_path / name)) == WANTED
 
 
+@pytest.mark.parametrize(("line", "parted"), [
+    ("a" * 20_000 + " = T = ", "titles"), ("a" + " " * 70_000 + "b", "blank"),
+    (" " * 30_000 + "b", "blank"), ("a " * 50_000, "lines"),
+])
+def test_a_piece_of_a_long_line_opens_no_document(tmp_path, line, parted):
+    (tmp_path / "x.txt").write_text(f"first\n{line}\nlast\n")
+    (tmp_path / "y.txt").write_text("first\na\nlast\n")
+    documents = list(read_documents(tmp_path / "x.txt", parted))
+    assert len(documents) == len(list(read_documents(tmp_path / "y.txt", parted)))
+    found = "".join(text for document in documents for text in document)
+    assert found.replace(" ", "") == "first" + line.replace(" ", "") + "last"
+
+
 def test_a_folder_of_texts_is_read_in_the_order_of_names(tmp_path):
     (tmp_path / "b.txt").write_text("third\n")
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"first\n = T = \nsecond"))
