@@ -30,10 +30,12 @@ REMEDIES = {
 class InputError(ValueError):
     """Something the user gave is wrong; the message names it and the remedy in one sentence.
 
-    Of a message that quotes an endless value only the beginning and the end are kept.
+    Of a message that quotes an endless value only the beginning and the end are kept; control
+    characters and half characters, in names of files say, are written out.
     """
 
     def __init__(self, message: str):
+        message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
         if (more := len(message) - MOST_LETTERS) > 0:
             half = MOST_LETTERS // 2
             message = f"{message[:half]} [{more:,} letters left out] {message[-half:]}"
@@ -75,17 +77,25 @@ def run_command(main: Callable[[], object]) -> int:
     """
     try:
         main()
+        sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"error: {_told(error)}", file=sys.stderr)
+        with suppress(OSError, ValueError):  # else Python would try the output again at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
     except KeyboardInterrupt as interrupt:
         advice = str(interrupt) or "no file is left half written; start the same command again"
         print(f"\ninterrupted; {advice}.", file=sys.stderr)
         return 130
     return 0
+
+
+def note(message: str) -> None:
+    """Tell the user on stderr what is not as it should be, and what is done about it."""
+    print(f"note: {message}", file=sys.stderr, flush=True)
 
 
 def _told(error: OSError) -> str:

@@ -10,7 +10,7 @@ from typing import Any, TextIO, TypeVar
 
 import msgspec
 
-from bertlib.files import InputError, atomic_write, read_bytes, sha256
+from bertlib.files import InputError, atomic_write, note, read_bytes, sha256
 
 T = TypeVar("T")
 SEAL = "seal"
@@ -86,10 +86,12 @@ def append_record(stream: TextIO, values: dict[str, Any]) -> None:
 def read_records(path: Path, kind: type) -> list[dict[str, Any]]:
     """The records of a file, a line each, as plain values that fit `kind`.
 
-    A last line that a crash cut off is left out. Raises `FileNotFoundError`, and `InputError`
-    that names the line if one is damaged.
+    A last line that a crash cut off is left out, and said. Raises `FileNotFoundError`, and
+    `InputError` that names the line if one is damaged.
     """
-    *lines, _cut = read_bytes(path, MOST_BYTES).split(b"\n")
+    *lines, cut = read_bytes(path, MOST_BYTES).split(b"\n")
+    if cut:
+        note(f"the last line of '{path}' was cut off and is left out")
     records = []
     for number, line in enumerate(lines, 1):
         try:

@@ -35,8 +35,7 @@ from bertlib.vocab import (
     left_out,
     load_rules,
     load_vocab,
-    save_rules,
-    save_vocab,
+    save_whole,
     train_vocab,
     vocab_file,
 )
@@ -75,8 +74,7 @@ class Tokenizer:
 
     def save(self, folder: Path) -> None:
         """Write vocab.txt and tokenizer_config.json, from which a copy reads text alike."""
-        save_vocab(self.vocab, Path(folder) / VOCAB)
-        save_rules(self.rules, Path(folder) / RULES)
+        save_whole(self.vocab, self.rules, folder)
 
     def __len__(self) -> int:
         return len(self.vocab)

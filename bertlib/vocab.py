@@ -7,7 +7,8 @@ anywhere; else the words themselves tell.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,12 +125,21 @@ def save_vocab(vocab: Sequence[str], path: Path) -> None:
 
     Raises `InputError` for a token that a line cannot hold: it would be read back as another one.
     """
+    with vocab_written(vocab, path):
+        pass
+
+
+@contextmanager
+def vocab_written(vocab: Sequence[str], path: Path) -> Iterator[None]:
+    """As `save_vocab`; the file takes its place when the context ends."""
     for number, token in enumerate(vocab, 1):
         if not token or "\n" in token or token.endswith("\r") or token.startswith("\ufeff"):
             raise InputError(f"Token {number:,} is {token!r}, which a line of '{path}' cannot "
                              "hold; leave it out of the vocabulary.")
     with atomic_write(path) as stream:
         stream.write("".join(f"{token}\n" for token in vocab).encode())
+        stream.flush()
+        yield
 
 
 def vocab_file(path: Path) -> Path:
@@ -203,6 +213,16 @@ def load_rules(path: Path, vocab: Sequence[str]) -> Rules:
     lowercase, *others = values.values()
     return judge(vocab, *others) if lowercase is None else Rules(lowercase, *others,
                                                                 f"says {RULES}")
+
+
+def save_whole(vocab: Sequence[str], rules: Rules, folder: Path) -> None:
+    """Write both files of a vocabulary: never are words there without their rules.
+
+    Errors as in `save_vocab`.
+    """
+    with vocab_written(vocab, Path(folder) / VOCAB):
+        (Path(folder) / VOCAB).unlink(missing_ok=True)  # those of before had other rules
+        save_rules(rules, Path(folder) / RULES)
 
 
 def save_rules(rules: Rules, path: Path) -> None:

@@ -8,8 +8,8 @@ from transformers import BertTokenizer
 from bertlib.corpus import Corpus
 from bertlib.files import PROJECT, InputError
 from bertlib.texts import read_documents
-from bertlib.tokens import Tokenizer, load_vocab, main, save_vocab, split_texts, train_vocab
-from bertlib.vocab import SPECIAL_TOKENS, judge
+from bertlib.tokens import Tokenizer, load_vocab, main, split_texts, train_vocab
+from bertlib.vocab import SPECIAL_TOKENS, judge, save_vocab
 
 
 def paragraphs(count: int) -> list[str]:
