@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import document
 
-from bertlib.data import Batches, find_datasets, in_order
+from bertlib.data import Batches, find_datasets, in_order, load_dataset
 from bertlib.files import InputError
 from bertlib.prepare_mlm_dataset import PrepareConfig, prepare
 
@@ -118,3 +118,15 @@ def test_half_a_set_is_refused(base, tmp_path):
     (tmp_path / "val_toy_32_123.msgpack.gz").unlink()
     with pytest.raises(InputError, match="no dataset .*val_toy_32_123"):
         find_datasets(tmp_path, "toy", 32)
+
+
+def test_a_file_under_the_name_of_another_is_refused(own, tokenizer):
+    val, test = (own / "datasets" / f"{split}_toy_32_123.msgpack.gz" for split in ("val", "test"))
+    test.replace(val)
+    with pytest.raises(InputError, match=r"val_toy.* \(test, 32, 123\); give it back"):
+        load_dataset(val, tokenizer)
+    test.write_bytes(val.read_bytes())
+    with pytest.raises(InputError, match=r"val_toy.* \(test, 32, 123\); give it back"):
+        find_datasets(own / "datasets", "toy", 32)
+    val.rename(own / "any.gz")
+    assert load_dataset(own / "any.gz", tokenizer).header.split == "test"

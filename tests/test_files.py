@@ -40,6 +40,9 @@ def interrupted():
         stream.write(b"half")
         signal.raise_signal(signal.SIGINT)
 
+def talks():
+    print("answer")
+
 sys.exit(run_command(globals()[sys.argv[1]]))
 """
 
@@ -67,6 +70,20 @@ def test_a_file_that_cannot_grow_is_named_and_the_old_one_stays(tmp_path):
 def test_a_full_disk_is_one_sentence(tmp_path):
     assert run("full", tmp_path) == (2, "error: A file cannot be read or written (No space left on "
                                         "device); free some space, then start again.\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is full")
+def test_output_that_finds_no_room_is_one_sentence():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", COMMAND, "talks"], stdout=full, text=True,
+                              stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(PROJECT)})
+    assert done.returncode == 2 and done.stderr.startswith("error: A file cannot be read or")
+    assert done.stderr.count("\n") == 1
+
+
+def test_names_are_written_out_in_messages():
+    told = str(InputError("'a\nb\x1b[31m\u202e\udcff' is no file; pass café \u4eac."))
+    assert told == r"'a\nb\x1b[31m\u202e\udcff' is no file; pass café 京."
 
 
 def test_an_interrupt_stops_what_comes_after_and_leaves_no_file(tmp_path):

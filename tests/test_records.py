@@ -118,7 +118,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
         read(tmp_path / ("x" * 300))
 
 
-def test_records_are_lines_and_a_cut_one_is_taken_away(tmp_path):
+def test_records_are_lines_and_a_cut_one_is_told_and_taken_away(tmp_path, capsys):
     path = tmp_path / "rows.jsonl"
     for number in range(3):
         with open_lines(path) as stream:
@@ -128,8 +128,11 @@ def test_records_are_lines_and_a_cut_one_is_taken_away(tmp_path):
     cut = whole + json.dumps(sealed({"step": 3})).encode()
     path.write_bytes(cut)
     assert [row["step"] for row in read_records(path, dict[str, Any])] == [0, 1, 2]
+    assert "rows.jsonl' was cut off" in capsys.readouterr().err
     open_lines(path).close()
     assert path.read_bytes() == whole
+    read_records(path, dict[str, Any])
+    assert capsys.readouterr().err == ""
 
 
 def test_a_damaged_record_is_named_by_its_line(tmp_path):
