@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, TypedDict
 
 from bertlib.checkpoint import Checkpoints
 from bertlib.files import InputError, clear_leftovers, lock, note, refuse_links
-from bertlib.records import read_json, write_json
+from bertlib.records import Missing, read_json, write_json
 from bertlib.settings import Settings
 from bertlib.tokens import Tokenizer
 
@@ -61,7 +61,7 @@ class Identity:
             if identity.version != VERSION:
                 raise ValueError(f"it has version {identity.version}, this code reads {VERSION}")
             Settings(**identity.settings)
-        except FileNotFoundError:
+        except Missing:
             raise Unreadable(f"'{folder}' is no run: it has no {CARD}; pass the name of a run "
                              "below runs/, or the path of its folder.") from None
         except InputError as error:
@@ -141,7 +141,7 @@ class Run:
             report = read_json(self.folder / "report.json", Report, "it is made anew")
             entries = Checkpoints(self.folder / "checkpoints").entries
             return not entries or report["steps"] >= entries[-1]["step"]
-        except (FileNotFoundError, InputError):
+        except InputError:
             return False
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from tokenizers.implementations import BertWordPieceTokenizer
 
 from bertlib.files import InputError, atomic_write
-from bertlib.records import read_json, write_json
+from bertlib.records import Missing, read_json, write_json
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 VOCAB, RULES = "vocab.txt", "tokenizer_config.json"  # the two files of a vocabulary's folder
@@ -198,7 +198,7 @@ def load_rules(path: Path, vocab: Sequence[str]) -> Rules:
     path = Path(path)
     try:
         said = read_json(path, dict[str, Any], "repair it or remove it", is_sealed=False)
-    except FileNotFoundError:
+    except Missing:
         return judge(vocab)
     if (kind := said.get("tokenizer_class", CLASSES[0])) not in CLASSES:
         raise InputError(f"'{path}' names the tokenizer {kind!r}; this course reads text by the "

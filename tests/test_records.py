@@ -11,6 +11,7 @@ import pytest
 
 from bertlib.files import InputError
 from bertlib.records import (
+    Missing,
     append_record,
     open_lines,
     read_json,
@@ -112,8 +113,11 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
                         ("huge", "more than the"), ("/dev/zero", "no regular file")):
         with pytest.raises(InputError, match=words):
             read(tmp_path / path)
-    with pytest.raises(FileNotFoundError):
-        read(tmp_path / "none")
+    for path in ("none", "huge/none"):
+        with pytest.raises(Missing, match="There is no file"):
+            read(tmp_path / path)
+        with pytest.raises(Missing, match="There is no file"):
+            read_records(tmp_path / path, dict[str, Any])
     with pytest.raises(InputError, match="Cannot read .*too long.*; write it again"):
         read(tmp_path / ("x" * 300))
 
