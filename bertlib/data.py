@@ -76,8 +76,9 @@ def dataset_path(folder: Path, split: str, label: str, max_len: int, seed: int) 
 def find_datasets(folder: Path, label: str, max_len: int) -> SplitFiles:
     """The files of exactly this label and length in `folder`, in the order of their names.
 
-    Raises `InputError` if there are none, if some are missing, or if they are not of one text,
-    dealt out in one way: then some would train on what others validate.
+    Raises `InputError` if there are none, if some are missing or hold another split than their
+    name says, or if they are not of one text, dealt out in one way: then some would train on what
+    others validate.
     """
     kinds = [match for match in map(NAME.fullmatch, _names(folder)) if match]
     here = [match for match in kinds if (match["label"], int(match["length"])) == (label, max_len)]
@@ -94,8 +95,12 @@ def find_datasets(folder: Path, label: str, max_len: int) -> SplitFiles:
             found[split].append(dataset_path(folder, split, label, max_len, int(seed)))
     train, val, test = found.values()
     origin = read_header(train[0]).origin
-    for path in (*train, *val, *test):
-        if read_header(path).origin != origin:
+    for split, path in ((split, path) for split, paths in found.items() for path in paths):
+        header = read_header(path)
+        if (header.split, header.max_len) != (split, max_len):
+            raise InputError(f"'{path}' holds the {header.split} split in chunks of "
+                             f"{header.max_len} tokens, unlike its name; prepare it again.")
+        if header.origin != origin:
             raise InputError(f"'{path}' and '{train[0]}' have one label, but not one text, split "
                              "and vocabulary; remove one or prepare it under another label.")
     return SplitFiles(train, val[0], test[0])

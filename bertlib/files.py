@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import reprlib
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -115,6 +116,26 @@ def check_output_folder(folder: Path) -> Path:
         reason = error.strerror
         raise InputError(f"Cannot write to '{folder}' ({reason}); choose another folder.") from None
     return folder
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The bytes of a regular file of at most `most` bytes.
+
+    Raises `InputError` for another kind of file (a pipe would be waited for without end) or a
+    larger one; `OSError` passes.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise InputError(f"'{path}' is no regular file; put one in its place.")
+        if found.st_size > most:
+            raise InputError(f"'{path}' has {found.st_size:,} bytes, more than the {most:,} that "
+                             "such a file may have; check that it is the right one.")
+        with open(handle, "rb", closefd=False) as stream:
+            return stream.read(most)
+    finally:
+        os.close(handle)
 
 
 @contextmanager

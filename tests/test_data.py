@@ -1,5 +1,7 @@
 """Batches: order, masks, rotation, and going on."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -111,6 +113,19 @@ def test_files_of_another_text_or_split_under_one_label_are_refused(base, tmp_pa
     prepare(PrepareConfig(**{"input": base / "input" / "text.txt"} | changes, seed=2, **common))
     with pytest.raises(InputError, match="not one text, split"):
         find_datasets(tmp_path, "toy", 32)
+
+
+@pytest.mark.parametrize(("old", "new", "words"), [
+    ("train_toy_32", "val_toy_32", "val_toy_32_123.* holds the train split in chunks of 32"),
+    ("train_toy_32", "train_toy_64", "train_toy_64_123.* holds the train split in chunks of 32"),
+])
+def test_a_file_under_the_name_of_another_is_refused(own, old, new, words):
+    folder, end = own / "datasets", "_123.msgpack.gz"
+    for split in ("train", "val", "test"):
+        shutil.copy(folder / f"{split}_toy_32{end}", folder / f"{split}_toy_64{end}")
+    shutil.copy(folder / (old + end), folder / (new + end))
+    with pytest.raises(InputError, match=f"{words}.*unlike its name"):
+        find_datasets(folder, "toy", int(new[-2:]))
 
 
 def test_half_a_set_is_refused(base, tmp_path):
