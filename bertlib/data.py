@@ -90,8 +90,9 @@ def dataset_path(folder: Path, split: str, label: str, max_len: int, seed: int) 
 def find_datasets(folder: Path, label: str, max_len: int) -> SplitFiles:
     """The files of exactly this label and length in `folder`, in the order of their names.
 
-    Raises `InputError` if there are none, if some are missing, or if they are not of one text,
-    dealt out in one way: then some would train on what others validate.
+    Raises `InputError` if there are none, if some are missing or hold another split than their
+    name says, or if they are not of one text, dealt out in one way: then some would train on what
+    others validate.
     """
     kinds = [match for match in map(NAME.fullmatch, _names(folder)) if match]
     here = [match for match in kinds if (match["label"], int(match["length"])) == (label, max_len)]

@@ -214,14 +214,17 @@ def open_regular(path: Path, most: int) -> Iterator[BinaryIO]:
     Raises `InputError` for another kind of file or a larger one; `OSError` passes.
     """
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with os.fdopen(handle, "rb") as stream:  # without O_NONBLOCK, a pipe would let us wait
+    try:  # without O_NONBLOCK, a pipe would let us wait
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
             raise InputError(f"'{path}' is no regular file; pass one.")
         if found.st_size > most:
             raise InputError(f"'{path}' has {found.st_size:,} bytes, more than the {most:,} that "
                              "such a file may have; check what it is.")
-        yield stream
+        with open(handle, "rb", closefd=False) as stream:
+            yield stream
+    finally:
+        os.close(handle)
 
 
 def read_bytes(path: Path, most: int) -> bytes:

@@ -15,14 +15,15 @@ from typing import Any
 
 from tokenizers.implementations import BertWordPieceTokenizer
 
-from bertlib.files import InputError, atomic_write
+from bertlib.files import InputError, atomic_write, read_bytes
 from bertlib.records import Missing, read_json, write_json
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 VOCAB, RULES = "vocab.txt", "tokenizer_config.json"  # the two files of a vocabulary's folder
 BRACKETED = re.compile(r"\[.*\]|<.*>", re.DOTALL)  # [unused1], <URL>: names, not words
 CASED_SHARE = 0.05  # of words that hold a capital: above, a vocabulary is cased
-MOST_TOKENS = 1_000_000  # that training is asked for
+MOST_TOKENS = 1_000_000  # of a vocabulary; Google's largest, of 109 languages, has half of them
+MOST_BYTES = 64_000_000  # of a vocab.txt
 CLASSES = ("BertTokenizer", "BertTokenizerFast")
 OVERRULE = f'to overrule, write {{"do_lower_case": true or false}} into {RULES} beside {VOCAB}'
 
@@ -152,17 +153,21 @@ def load_vocab(path: Path) -> list[str]:
     r"""Read a `vocab.txt`, or the one inside the folder `path`.
 
     Lines end at "\n" or "\r\n" only: other ends of lines, such as U+2028, are tokens of Google's
-    Chinese vocabulary. Raises `InputError` if the file is missing, not UTF-8 text, has an empty
-    line before its last token, has a token twice, lacks a special one or holds no others.
+    Chinese vocabulary. Raises `InputError` if the file is missing, no regular one, not UTF-8 text
+    or far too large, has an empty line before its last token, a token twice, lacks a special one
+    or holds no others.
     """
     path = vocab_file(path)
     try:
-        lines = path.read_bytes().decode("utf-8-sig").split("\n")
+        text = read_bytes(path, MOST_BYTES).decode("utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"There is no vocabulary at '{path}'; pass a vocab.txt.") from None
     except (UnicodeDecodeError, OSError):
         raise InputError(f"Cannot read the vocabulary '{path}' as UTF-8 text.") from None
-    vocab = [line.removesuffix("\r") for line in lines]
+    if (count := text.count("\n")) > MOST_TOKENS:
+        raise InputError(f"The vocabulary '{path}' has {count:,} lines; it may have at most "
+                         f"{MOST_TOKENS:,}, one a token.")
+    vocab = [line.removesuffix("\r") for line in text.split("\n")]
     while vocab and not vocab[-1]:
         vocab.pop()
     if "" in vocab:

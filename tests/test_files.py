@@ -15,6 +15,7 @@ from bertlib.files import (
     Parser,
     atomic_write,
     clear_leftovers,
+    read_bytes,
     refuse_links,
     run_command,
     short,
@@ -190,3 +191,18 @@ def test_a_wrong_option_is_one_sentence(refused):
     parse.add_argument("--seed", type=int)
     assert refused(parse.parse_args, "--seed", "x") == (
         "error: Argument --seed: invalid int value: 'x'; --help tells all options.")
+
+
+def test_only_a_regular_file_of_bounded_size_is_read(tmp_path):
+    (tmp_path / "good").write_bytes(b"\0\r\nwords")
+    (tmp_path / "link").symlink_to("good")
+    for name in ("good", "link"):
+        assert read_bytes(tmp_path / name, 8) == b"\0\r\nwords"
+        with pytest.raises(InputError, match=f"{name}' has 8 bytes, more than the 7"):
+            read_bytes(tmp_path / name, 7)
+    os.mkfifo(tmp_path / "pipe")
+    for name in (tmp_path / "pipe", tmp_path, "/dev/null"):
+        with pytest.raises(InputError, match="no regular file"):
+            read_bytes(name, 8)
+    with pytest.raises(FileNotFoundError):
+        read_bytes(tmp_path / "none", 8)
