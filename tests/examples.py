@@ -4,6 +4,7 @@ The examples depend on the code alone: they are the same in each run, alone or a
 """
 
 import importlib
+import math
 import pkgutil
 from dataclasses import fields
 
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 import bertlib
-from bertlib.bert import BertConfig
+from bertlib.bert import MOST_DISTANCES, BertConfig
 from bertlib.settings import CHOICES, LIMITS, Settings
 from bertlib.tokens import Tokenizer
 from bertlib.vocab import SPECIAL_TOKENS
@@ -66,8 +67,10 @@ def accepted(draw) -> dict:
     """Settings of all names that fit together."""
     told = draw(st.fixed_dictionaries({field.name: values(field) for field in fields(Settings)}))
     heads, first, times = draw(st.tuples(*[st.integers(1, 256)] * 3))
+    longest = math.isqrt(MOST_DISTANCES // (4 * heads))
     return told | dict(
-        heads=4 * heads, d_model=4 * heads * draw(st.integers(1, 16)), batch_size=first * times,
+        seq_len=min(told["seq_len"], longest), heads=4 * heads,
+        d_model=4 * heads * draw(st.integers(1, 16)), batch_size=first * times,
         first_batch_size=draw(st.sampled_from([0, first])),
         min_learning_rate=told["learning_rate"] * draw(SHARES),
     )

@@ -162,11 +162,11 @@ def test_a_copy_that_does_not_fit_is_made_anew(kind, own_path, tokenizer, datase
 
 
 def test_a_dataset_made_again_gets_a_new_copy(base, tmp_path, tokenizer):
-    paths, configs = [], [PrepareConfig(base / "input" / "text.txt", "toy", tmp_path,
-                                        base / "vocab", 32, seed) for seed in (1, 2)]
-    for config in configs:
+    paths, text = [], base / "input" / "text.txt"
+    for seed in (1, 2):
+        config = PrepareConfig(text, "toy", tmp_path, base / "vocab", 32, seed)
         prepare(config)
-        paths.append(config.path("train"))
+        paths.append(config.path("train").rename(tmp_path / f"{seed}.gz"))
     first = load_dataset(paths[0], tokenizer)
     kept = first.positions.copy()
     shutil.copy(paths[1], paths[0])
