@@ -2,14 +2,14 @@
 
 Read the modules in the order of the notebooks; each imports only those before it:
 
-    files                                                   errors, safe writing: used by all
+    files, records                                          errors, safe writing: used by all
     texts, corpus                                           files -> documents, dealt out
     vocab, tokens, masking                                  words -> ids -> puzzles
     dataset_header, dataset_file, data                      files of puzzles -> batches
     packing, prepare_mlm_dataset                            makes the files
     attention, blocks, bert, counts                         the model, and its start from counts
     baselines                                               what it must beat
-    settings, device, optim, checkpoint, runlog             what learning needs
+    settings, device, optim, states, checkpoint, runlog     what learning needs
     runs, interrupts, ranks                                 which run, how it stops, who shares it
     published, hub                                          models that travel, BERT's own too
     learner, scoring, trainer                               learning, alone or with others

@@ -8,17 +8,17 @@ Every row is a run of its own with the same budget, tokenizer, validation text a
 it is appended to the output as one line of JSON with all its conditions.
 """
 
-import json
 import sys
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from bertlib.counts import CountStart
 from bertlib.files import InputError, Parser, nearest, run_command
 from bertlib.parameters import RULE, base_folder
 from bertlib.pretrain import build, describe
+from bertlib.records import append_record, open_lines, read_records
 from bertlib.runlog import read_metrics
 from bertlib.settings import Settings
 from bertlib.workspace import EMBEDDED
@@ -31,6 +31,17 @@ class Row:
     name: str
     changes: dict[str, Any] = field(default_factory=dict)
     preset: str = "cpu"
+
+
+class Result(TypedDict):
+    """What every line of results says, and much besides (see `pretrain.describe`)."""
+
+    name: str
+    seed: int
+    minutes: float
+    tokens: int
+    val_loss: float
+    val_accuracy: float
 
 
 STEPS = dict(budget_minutes=0.0, max_iters=125)  # about a minute's; the same on any machine
@@ -128,8 +139,7 @@ def choose(group: str, names: list[str] | None) -> list[Row]:
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The results in a file that this command wrote, in their order."""
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    return read_records(path, Result)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -151,8 +161,8 @@ def main(arguments: list[str] | None = None) -> None:
     base = base_folder(options.base)
     for row in rows:
         result = measure(row, options.minutes, options.seed, options.chunks, base, options.label)
-        with options.out.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"group": options.group, **result}) + "\n")
+        with open_lines(options.out) as stream:
+            append_record(stream, {"group": options.group, **result})
         print(f"{row.name:26} {result['tokens'] / 1e6:6.2f} M tokens  loss "
               f"{result['val_loss']:.3f}  accuracy {result['val_accuracy']:.2%}", flush=True)
 

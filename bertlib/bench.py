@@ -36,16 +36,9 @@ from bertlib.bench_train import (
     time_rounds,
 )
 from bertlib.device import machine_name, measured_bandwidth, pick_device
-from bertlib.files import (
-    PROJECT,
-    InputError,
-    Parser,
-    check_output_folder,
-    nearest,
-    run_command,
-    write_json,
-)
+from bertlib.files import PROJECT, InputError, Parser, check_output_folder, nearest, run_command
 from bertlib.hub import load_shipped
+from bertlib.records import write_json
 from bertlib.widget import Highlighter
 
 

@@ -16,6 +16,10 @@ from bertlib.attention import distance_bias, padding_bias
 from bertlib.blocks import ACTIVATIONS, Block
 from bertlib.files import InputError, nearest
 
+MOST = {"vocab_size": 10_000_000, "seq_len": 100_000, "d_model": 65_536, "n_head": 1_024,
+        "n_layer": 1_000, "d_ff": 1_000_000, "n_token_type": 1_000}
+MOST_DISTANCES = 2**27  # H * T * T, the table for position="distance": half a gigabyte
+
 
 @dataclass(frozen=True)
 class BertConfig:
@@ -44,14 +48,16 @@ class BertConfig:
 
     def __post_init__(self):
         object.__setattr__(self, "d_ff", self.d_ff or 4 * self.d_model)
-        for name in ("vocab_size", "seq_len", "d_model", "n_head", "n_layer", "d_ff"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        for name, most in MOST.items():
+            low, value = int(name != "n_token_type"), getattr(self, name)
+            if not low <= value <= most:
+                raise InputError(f"{name} is {value}; it must lie in {low}..{most:,}.")
         if self.d_model % self.n_head:
             raise InputError(f"d_model={self.d_model} is no multiple of n_head={self.n_head}.")
-        for name in ("dropout", "attention_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must lie in 0..1, below 1.")
+        below = {"dropout": 1, "attention_dropout": 1, "norm_eps": math.inf, "init_std": math.inf}
+        for name, end in below.items():
+            if not 0 <= (value := getattr(self, name)) < end:
+                raise InputError(f"{name} is {value}; it must be at least 0 and below {end}.")
         choices = {"norm": ("post", "pre"), "activation": tuple(ACTIVATIONS),
                    "position": ("learned", "sinusoidal", "distance")}
         for name, known in choices.items():
@@ -63,6 +69,8 @@ class BertConfig:
                 f"distance_heads has {entries} entries for n_head={self.n_head}; give one "
                 "(slope, offset) a head, or a pattern that the heads are a multiple of."
             )
+        if self.position == "distance" and self.n_head * self.seq_len**2 > MOST_DISTANCES:
+            raise InputError(f"n_head * seq_len**2 is more than {MOST_DISTANCES:,}; take less.")
 
     @classmethod
     def preset(cls, name: str, **changes) -> "BertConfig":
@@ -104,11 +112,10 @@ class Embeddings(nn.Module):
 
     def __init__(self, config: BertConfig):
         super().__init__()
-        width = config.d_model
+        width, kind = config.d_model, config.position
         self.token = nn.Embedding(config.vocab_size, width)
-        learned = config.position == "learned"
-        self.position = nn.Embedding(config.seq_len, width) if learned else None
-        waves = sinusoids(config.seq_len, width) if config.position == "sinusoidal" else None
+        self.position = nn.Embedding(config.seq_len, width) if kind == "learned" else None
+        waves = sinusoids(config.seq_len, width) if kind == "sinusoidal" else None
         self.register_buffer("waves", waves, persistent=False)
         types = config.n_token_type
         self.token_type = nn.Embedding(types, width) if types else None

@@ -4,43 +4,98 @@ Two states to go on from are kept, and the weights that did best.
 """
 
 import io
-import json
 import math
 import re
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import torch
+from msgspec import Meta, convert
 
-from bertlib.files import InputError, atomic_write, sha256, write_json
+from bertlib.files import InputError, atomic_write, read_bytes, sha256
+from bertlib.records import read_json, write_json
+from bertlib.states import MOST_BYTES, load_state
 
 INDEX = "index.json"
-NAME = re.compile(r"(step|best)_\d{8,}\.pt")
+NAME = r"^(step|best)_[0-9]{8,}\.pt\Z"  # a file of the folder, never a path
+
+
+class Entry(TypedDict):
+    """A checkpoint in the index."""
+
+    file: Annotated[str, Meta(pattern=NAME)]
+    step: Annotated[int, Meta(ge=0)]
+    sha256: str
+
+
+class Best(Entry):
+    """The one with the lowest validation loss; val_chunks: how many were scored, 0 for all."""
+
+    val_loss: float
+    val_chunks: int
+
+
+class Index(TypedDict):
+    """What index.json says."""
+
+    best: Best | None
+    checkpoints: list[Entry]
 
 
 class Checkpoints:
     """The checkpoints in one folder, with an index of their hashes.
 
-    `entries` lists, oldest first, {"file", "step", "sha256"} of states to go on from. `best` is
-    the entry of the weights with the lowest validation loss so far, with "val_loss" and
-    "val_chunks": how many chunks were scored, 0 for all.
+    `entries` lists, oldest first, the states to go on from, `best` the weights with the lowest
+    validation loss so far. `notes` are sentences for the reader: what was lost or damaged, and
+    what is done about it. Without an index, or with a damaged one, the files are found by their
+    names, if the checksums inside them are right.
     """
 
-    def __init__(self, folder: Path, keep: int = 2):
-        self.folder, self.keep = Path(folder), keep
-        self.entries: list[dict[str, Any]] = []
-        self.best: dict[str, Any] | None = None
-        if (path := self.folder / INDEX).exists():
+    def __init__(self, folder: Path, keep: int = 2, most: int = MOST_BYTES):
+        """most: bytes that a checkpoint may have."""
+        self.folder, self.keep, self.most = Path(folder), keep, most
+        self.entries: list[Entry] = []
+        self.best: Best | None = None
+        self.notes: list[str] = []
+        self.is_indexed = True
+        try:
+            index = read_json(self.folder / INDEX, Index, "it is made anew")
+            self.entries, self.best = index["checkpoints"], index["best"]
+        except FileNotFoundError:
+            self._recover("is missing")
+        except InputError:
+            self._recover("is damaged")
+
+    def _recover(self, problem: str) -> None:
+        """Take up what lies in the folder without its index."""
+        names = sorted(path.name for path in self.folder.glob("*.pt") if re.match(NAME, path.name))
+        for name in names:
             try:
-                index = json.loads(path.read_text(encoding="utf-8"))
-                self.entries, self.best = index["checkpoints"], index["best"]
-                for entry in self.entries + [self.best] * (self.best is not None):
-                    if not NAME.fullmatch(entry["file"]) or entry["step"] < 0:
-                        raise ValueError(entry["file"])
-            except (OSError, ValueError, KeyError, TypeError, RecursionError):
-                raise InputError(
-                    f"The index '{path}' is damaged; move the folder away to start again."
-                ) from None
+                content = read_bytes(self.folder / name, self.most)
+                state = load_state(self.folder / name, most=self.most)
+                if zipfile.ZipFile(io.BytesIO(content)).testzip() is not None:
+                    continue
+                entry = {"file": name, "step": state["step"], "sha256": sha256(content)}
+                if name.startswith("step"):
+                    self.entries.append(entry)
+                else:
+                    told = {key: state[key] for key in ("val_loss", "val_chunks")}
+                    self.best = convert(entry | told, Best)
+            except (InputError, OSError, KeyError, ValueError):
+                continue
+        self.is_indexed = not names
+        if names:
+            self.notes.append(f"'{self.folder / INDEX}' {problem}: {len(self.entries)} states to "
+                              "go on from were found by their names, and their own checksums are "
+                              "right")
+
+    def clear(self) -> None:
+        """Remove checkpoints that the index does not list: their process was killed meanwhile."""
+        listed = {entry["file"] for entry in (*self.entries, *([self.best] if self.best else ()))}
+        for path in self.folder.glob("*.pt") if self.is_indexed else ():
+            if re.match(NAME, path.name) and path.name not in listed:
+                path.unlink()
 
     def save(self, state: dict[str, Any], step: int) -> Path:
         """Write `state` (tensors and plain values) and drop what is old."""
@@ -60,12 +115,16 @@ class Checkpoints:
         same = best is not None and best["val_chunks"] == val_chunks
         if not math.isfinite(val_loss) or (same and best["val_loss"] <= val_loss):
             return False
-        entry = self._write(f"best_{step:08d}.pt", {"model": weights, "step": step}, step)
-        self.best = entry | {"val_loss": val_loss, "val_chunks": val_chunks}
+        told = {"val_loss": val_loss, "val_chunks": val_chunks}
+        entry = self._write(f"best_{step:08d}.pt", {"model": weights, "step": step, **told}, step)
+        self.best = entry | told
         self._write_index([best] if best and best["file"] != entry["file"] else [])
         return True
 
-    def _write(self, name: str, state: dict[str, Any], step: int) -> dict[str, Any]:
+    def _write(self, name: str, state: dict[str, Any], step: int) -> Entry:
+        if self.entries and not self.folder.is_dir():
+            raise InputError(f"The folder '{self.folder}' was removed while its run was at work; "
+                             "begin a new run with --resume never.")
         self.folder.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         torch.save(state, buffer)
@@ -73,7 +132,7 @@ class Checkpoints:
             stream.write(buffer.getbuffer())
         return {"file": name, "step": step, "sha256": sha256(buffer.getbuffer())}
 
-    def _write_index(self, dropped: list[dict[str, Any]]) -> None:
+    def _write_index(self, dropped: list[Entry]) -> None:
         write_json(self.folder / INDEX, {"best": self.best, "checkpoints": self.entries})
         for entry in dropped:
             (self.folder / entry["file"]).unlink(missing_ok=True)
@@ -81,13 +140,14 @@ class Checkpoints:
     def newest(self) -> dict[str, Any] | None:
         """The newest state that is whole, or None if there never was one.
 
-        A damaged file is passed over for the one before; `InputError` if all are damaged.
+        A damaged file is passed over for the one before, and noted; `InputError` if all are.
         """
         for entry in reversed(self.entries):
             try:
-                return load_state(self.folder / entry["file"], entry["sha256"])
+                return load_state(self.folder / entry["file"], entry["sha256"], self.most)
             except InputError as error:
                 problem = error
+                self.notes.append(f"step {entry['step']} is passed over: {error}")
         if self.entries:
             raise InputError(f"No checkpoint in '{self.folder}' is whole: {problem}")
         return None
@@ -96,49 +156,4 @@ class Checkpoints:
         """The weights with the lowest validation loss, {"model", "step"}; `InputError` if none."""
         if self.best is None:
             raise InputError(f"'{self.folder}' holds no scored weights; train first.")
-        return load_state(self.folder / self.best["file"], self.best["sha256"])
-
-
-def load_state(path: Path, digest: str | None = None) -> dict[str, Any]:
-    """Read one checkpoint as tensors and plain values only, checked against its SHA-256."""
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        reason = error.strerror
-        raise InputError(f"Cannot read the checkpoint '{path}' ({reason}).") from None
-    if digest is not None and sha256(content) != digest:
-        raise InputError(f"The checkpoint '{path}' is damaged: its SHA-256 differs from the index.")
-    try:
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a broken file
-        name = type(error).__name__
-        raise InputError(f"'{path}' is no checkpoint that can be read ({name}).") from None
-
-
-def random_state(device: torch.device) -> dict[str, torch.Tensor | None]:
-    """Where the random generators of the CPU and, on CUDA, of the current GPU stand."""
-    cuda = torch.cuda.get_rng_state() if device.type == "cuda" else None
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
-
-
-def set_random_state(device: torch.device, state: dict[str, torch.Tensor | None]) -> None:
-    """Go on from a `random_state`; the GPU's part is left out on a machine without one."""
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and state["cuda"] is not None:
-        torch.cuda.set_rng_state(state["cuda"])
-
-
-def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], name: str) -> None:
-    """Put `weights` into `model`; `InputError` that names the first tensor that does not fit."""
-    own = model.state_dict()
-    for key in sorted(own.keys() | weights.keys()):
-        if key not in weights or key not in own:
-            where = "the checkpoint" if key in weights else "the model"
-            raise InputError(f"{name}: only {where} has '{key}'; use the settings of its run.")
-        if weights[key].shape != own[key].shape:
-            theirs, ours = tuple(weights[key].shape), tuple(own[key].shape)
-            raise InputError(
-                f"{name} has another shape: '{key}' is {theirs}, the model's is {ours}; use the "
-                "settings that the checkpoint was made with."
-            )
-    model.load_state_dict(weights)
+        return load_state(self.folder / self.best["file"], self.best["sha256"], self.most)

@@ -54,8 +54,8 @@ def word_counts(parts: Parts, vocab_size: int) -> Tensor:
 
 
 def part_of(parts: Parts, share: float) -> Parts:
-    """The first `share` of each part, so that all places of the text keep their weight."""
-    return (ids[: round(len(ids) * share)] for ids in parts)
+    """The first `share` of each part, one row at least: all places of the text count alike."""
+    return (ids[: max(1, round(len(ids) * share))] for ids in parts)
 
 
 def unigram_bias(counts: Tensor) -> Tensor:

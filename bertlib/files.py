@@ -4,9 +4,9 @@ import argparse
 import difflib
 import errno
 import hashlib
-import json
 import os
 import reprlib
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -141,10 +141,9 @@ def _is_temporary(path: Path, error: OSError) -> bool:
 
 @contextmanager
 def _replacement(path: Path) -> Iterator[BinaryIO]:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    temporary = Path(name)
+    stream, temporary = _temporary(path)
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -157,10 +156,68 @@ def _replacement(path: Path) -> Iterator[BinaryIO]:
     _sync_folder(path.parent)
 
 
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write plain values, all or nothing."""
-    with atomic_write(path) as stream:
-        stream.write(json.dumps(values, indent=1).encode())
+def _temporary(path: Path) -> tuple[BinaryIO, Path]:
+    """A new file beside `path`, locked while it is open, so that `clear_leftovers` leaves it."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        stream = os.fdopen(handle, "wb")
+        lock(stream)
+        if os.fstat(handle).st_nlink:  # nobody cleared it before it was locked
+            return stream, Path(name)
+        stream.close()
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove the temporary files that processes left there when they were killed."""
+    for path in Path(folder).glob(".*.tmp"):
+        with suppress(OSError), path.open("r+b") as stream:
+            if lock(stream):
+                path.unlink()
+
+
+def lock(stream: BinaryIO) -> bool:
+    """Lock an open file, until it is closed or its process ends; False if another one has it."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def refuse_links(folder: Path) -> None:
+    """`InputError` if something in `folder`, or in its folders, is a link: it may lead anywhere."""
+    for path in (*folder.glob("*"), *folder.glob("*/*")):
+        if path.is_symlink():
+            raise InputError(f"'{path}' is a link, which could lead out of '{folder}'; put the "
+                             "file itself there.")
+
+
+@contextmanager
+def open_regular(path: Path, most: int) -> Iterator[BinaryIO]:
+    """Open a regular file of at most `most` bytes to read.
+
+    Raises `InputError` for another kind of file or a larger one; `OSError` passes.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(handle, "rb") as stream:  # without O_NONBLOCK, a pipe would let us wait
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise InputError(f"'{path}' is no regular file; pass one.")
+        if found.st_size > most:
+            raise InputError(f"'{path}' has {found.st_size:,} bytes, more than the {most:,} that "
+                             "such a file may have; check what it is.")
+        yield stream
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The bytes of a file, which is opened as `open_regular` does."""
+    with open_regular(path, most) as stream:
+        return stream.read()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 Pure functions of a `Page`: the same page gives the same bytes. The HTML says everything in words
 and tables, so that it can be read without style, colour or script (sites that show notebooks
-strip them); tokens are escaped.
+strip them); text stays text, see `literal`.
 
     plain    the /king/✓ went /to/✗(from) sea
     HTML     the **[MASK]**¹ went **[MASK]**² sea, and a table of guesses for 1 and 2
@@ -10,6 +10,7 @@ strip them); tokens are escaped.
 
 import html
 import io
+import re
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
@@ -79,12 +80,21 @@ def summary(page: Page) -> str:
     return f"{page.right()} of {page.known()} right ({page.right() / page.known():.0%})."
 
 
+def literal(text: str) -> str:
+    """Text as HTML that shows just that text: no markup, and no formula.
+
+    Where notebooks are shown, MathJax sets the text between two dollar signs as a formula, as that
+    from `\\(` to `\\)`, if no element parts the two. So each such sign has an element of its own.
+    """
+    return re.sub(r"[$\\]", r"<span>\g<0></span>", html.escape(text))
+
+
 def passage_html(page: Page) -> str:
     """The text with numbered `[MASK]`s in bold."""
     parts, number = [], 0
     for space, token, hole in walk(page):
         if hole is None:
-            parts.append(space + html.escape(token))
+            parts.append(space + literal(token))
         else:
             number += 1
             parts.append(f"{space}<b style='{STYLES[hole.right]}'>[MASK]</b><sup>{number}</sup>")
@@ -95,11 +105,11 @@ def inline_html(page: Page) -> str:
     """The text with the first guess in each hole: `/guess/✓`, or `/guess/✗` and the truth."""
     parts = []
     for space, token, hole in walk(page):
-        shown = html.escape(token)
+        shown = literal(token)
         if hole is not None:
             mark = {True: "✓", False: "✗", None: ""}[hole.right]
             truth = f"<s style='opacity:.85'>{shown}</s>" if hole.right is False else ""
-            guess = html.escape(hole.guesses[0].token)
+            guess = literal(hole.guesses[0].token)
             shown = f"<mark style='{STYLES[hole.right]}'>/{guess}/{mark}</mark>{truth}"
             space = " "
         parts.append(space + shown)
@@ -134,12 +144,12 @@ def table_html(page: Page) -> str:
 
 
 def _row(kind: str, cells: Sequence[str]) -> str:
-    return "<tr>" + "".join(f"<{kind}>{html.escape(cell)}</{kind}>" for cell in cells) + "</tr>"
+    return "<tr>" + "".join(f"<{kind}>{literal(cell)}</{kind}>" for cell in cells) + "</tr>"
 
 
 def page_html(page: Page, title: str = "") -> str:
     """The passage, the count, and the table of guesses."""
-    head = f"<p><b>{html.escape(title)}</b></p>" if title else ""
+    head = f"<p><b>{literal(title)}</b></p>" if title else ""
     table = table_html(page) if page.holes else ""
     return f"{head}{passage_html(page)}<p>{summary(page)}</p>{table}"
 
@@ -153,7 +163,7 @@ def document_html(page: Page, title: str) -> str:
     return (f"<!doctype html><html lang='en'><head><meta charset='utf-8'>"
             "<meta name='viewport' content='width=device-width'>"
             f"<title>{html.escape(title)}</title><style>{style}</style></head>"
-            f"<body><h1>{html.escape(title)}</h1>{page_html(page)}</body></html>\n")
+            f"<body><h1>{literal(title)}</h1>{page_html(page)}</body></html>\n")
 
 
 def page_png(page: Page) -> bytes:

@@ -5,21 +5,44 @@
 Weights that ship are stored by `safetensors` (no code inside), hashed, and checked when read.
 """
 
+import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-import torch
+import msgspec
 from safetensors.torch import save
 
 from bertlib.bert import BertConfig, BertForMaskedLM
-from bertlib.checkpoint import Checkpoints, load_weights
-from bertlib.files import PROJECT, InputError, atomic_write, run_command, sha256, write_json
-from bertlib.published import TIED, load_published, read_config, read_object, read_weights
+from bertlib.checkpoint import Checkpoints
+from bertlib.files import (
+    PROJECT,
+    InputError,
+    atomic_write,
+    clear_leftovers,
+    run_command,
+    sha256,
+    short,
+)
+from bertlib.published import TIED, Weights, build, load_published, outline, read_config
+from bertlib.records import read_json, write_json
 from bertlib.runs import CARD as RUN
 from bertlib.runs import Identity
+from bertlib.states import check_shapes, most_bytes, shapes
 from bertlib.tokens import Tokenizer
+from bertlib.vocab import RULES
+
+
+class Shipped(TypedDict):
+    """What config.json says of a model that ships; `run` tells how it was trained."""
+
+    model: dict[str, Any]
+    run: dict[str, Any]
+    weights_sha256: str
+    vocab_sha256: str
+    rules: dict[str, bool | None]
+
 
 MODEL = PROJECT / "assets" / "model"  # the trained model that comes with the course
 
@@ -61,22 +84,26 @@ def load(folder: Path = MODEL, best: bool = False) -> tuple[BertForMaskedLM, Tok
     return {"shipped": load_shipped, "published": load_published}[kind](folder)
 
 
-def make_model(shape: Any, path: Path) -> BertForMaskedLM:
-    """A fresh model of the shape that a JSON file tells; `InputError` if it tells none."""
+def read_shape(told: Any, path: Path) -> BertConfig:
+    """The shape that a JSON file tells; `InputError` if it tells none."""
     try:
-        shape = dict(shape)
-        shape["distance_heads"] = tuple(map(tuple, shape.get("distance_heads", ())))
-        return BertForMaskedLM(BertConfig(**shape))
+        if unknown := dict(told).keys() - {field.name for field in fields(BertConfig)}:
+            raise ValueError(f"it has an unknown {short(min(unknown))}")
+        return msgspec.convert(told, BertConfig)
     except (TypeError, ValueError) as error:
         reason = str(error).removesuffix(".")
         raise InputError(f"'{path}' describes no model of bertlib: {reason}.") from None
 
 
-def check_words(tokenizer: Tokenizer, digest: Any, model: BertForMaskedLM, folder: Path) -> None:
+def check_words(tokenizer: Tokenizer, digest: str, rules: dict[str, Any], config: BertConfig,
+                folder: Path) -> None:
     """`InputError` if a folder's vocabulary is not the one that its model was trained with."""
-    if digest != tokenizer.sha256 or len(tokenizer) != model.config.vocab_size:
+    if digest != tokenizer.sha256 or len(tokenizer) != config.vocab_size:
         raise InputError(f"The vocabulary in '{folder}' ({len(tokenizer):,} tokens) is not the "
-                         f"model's ({model.config.vocab_size:,}); get the folder again.")
+                         f"model's ({config.vocab_size:,}); get the folder again.")
+    if rules != tokenizer.rules.as_dict():
+        raise InputError(f"The text for the model in '{folder}' was washed by other rules than "
+                         f"{RULES} says; put them back: {json.dumps(rules)}")
 
 
 def load_run(folder: Path, best: bool = False) -> tuple[BertForMaskedLM, Tokenizer, int]:
@@ -86,14 +113,15 @@ def load_run(folder: Path, best: bool = False) -> tuple[BertForMaskedLM, Tokeniz
     """
     folder = Path(folder)
     run, tokenizer = Identity.read(folder), Tokenizer.load(folder)
-    model = make_model(run.model, folder / RUN)
-    check_words(tokenizer, run.vocab_sha256, model, folder)
-    checkpoints = Checkpoints(folder / "checkpoints")
+    config = read_shape(run.model, folder / RUN)
+    check_words(tokenizer, run.vocab_sha256, run.rules, config, folder)
+    checkpoints = Checkpoints(folder / "checkpoints", most=most_bytes(outline(config)))
     state = checkpoints.best_state() if best else checkpoints.newest()
+    for note in checkpoints.notes:
+        print(f"note: {note}", file=sys.stderr)
     if state is None:
         raise InputError(f"'{folder}' holds no checkpoint yet; train first.")
-    load_weights(model, state["model"], f"The checkpoint in '{folder}'")
-    return model.eval(), tokenizer, state["step"]
+    return build(config, state["model"], f"The checkpoint in '{folder}'"), tokenizer, state["step"]
 
 
 def save_shipped(model: BertForMaskedLM, tokenizer: Tokenizer, folder: Path,
@@ -102,6 +130,7 @@ def save_shipped(model: BertForMaskedLM, tokenizer: Tokenizer, folder: Path,
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(folder)
     except OSError as error:
         raise InputError(f"Cannot make the folder '{folder}' ({error.strerror}); choose another "
                          "one.") from None
@@ -112,8 +141,8 @@ def save_shipped(model: BertForMaskedLM, tokenizer: Tokenizer, folder: Path,
         stream.write(content)
     tokenizer.save(folder)
     write_json(folder / "config.json", {
-        "model": asdict(model.config), "run": facts, "sha256": sha256(content),
-        "vocab_sha256": tokenizer.sha256,
+        "model": asdict(model.config), "run": facts, "weights_sha256": sha256(content),
+        "vocab_sha256": tokenizer.sha256, "rules": tokenizer.rules.as_dict(),
     })
 
 
@@ -122,14 +151,19 @@ def load_shipped(folder: Path = MODEL) -> tuple[BertForMaskedLM, Tokenizer]:
 
     Raises `InputError` if a file is missing, damaged or does not fit the others.
     """
-    config, tokenizer = read_config(folder), Tokenizer.load(folder)
-    model = make_model(config.get("model"), Path(folder) / "config.json")
-    check_words(tokenizer, config.get("vocab_sha256"), model, folder)
-    weights = read_weights(folder, config.get("sha256", ""))
-    if model.config.tied:
-        weights[TIED] = weights.get("encoder.embeddings.token.weight", torch.empty(0))
-    load_weights(model, weights, f"The model in '{folder}'")
-    return model.eval(), tokenizer
+    path = Path(folder) / "config.json"
+    told, tokenizer = read_json(path, Shipped, "get the folder again"), Tokenizer.load(folder)
+    config = read_shape(told["model"], path)
+    check_words(tokenizer, told["vocab_sha256"], told["rules"], config, folder)
+    own, name = shapes(outline(config).state_dict()), f"The model in '{folder}'"
+    if config.tied:
+        del own[TIED]
+    weights = Weights(folder, told["weights_sha256"])
+    check_shapes(own, weights.shapes, name)
+    state = weights.read(own)
+    if config.tied:
+        state[TIED] = state["encoder.embeddings.token.weight"]
+    return build(config, state, name), tokenizer
 
 
 def export(run: Path, folder: Path) -> str:
@@ -145,7 +179,7 @@ def export(run: Path, folder: Path) -> str:
     facts, source = {**asdict(Identity.read(run)), "steps": step}, RUN
     del facts["model"]  # config.json tells it
     if (run / "report.json").exists():
-        report = read_object(run / "report.json")
+        report = read_json(run / "report.json", dict[str, Any], "remove it")
         if report.get("steps") == step:
             facts, source = report, "report.json"
     save_shipped(model, tokenizer, folder, facts)

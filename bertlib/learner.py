@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from bertlib.bert import BertForMaskedLM
-from bertlib.checkpoint import load_weights
 from bertlib.device import autocast, pick_device, pick_precision
 from bertlib.masking import Masked
 from bertlib.optim import build_optimizers, set_rates
 from bertlib.ranks import ALONE, Ranks
 from bertlib.settings import Settings
+from bertlib.states import load_weights
 
 
 class Learner:

@@ -110,7 +110,7 @@ class Masker:
 
     def __call__(self, ids: Tensor, generator: torch.Generator, rate: float | None = None):
         """Mask a batch of ids [B, T] (int64); gives `Masked`, leaves `ids` as they are."""
-        positions = self.choose(ids, rate or self.config.rate, generator)
+        positions = self.choose(ids, self.config.rate if rate is None else rate, generator)
         labels = ids.reshape(-1)[positions]
         return self.puzzle(ids, positions, labels, self.replace(labels, generator))
 

@@ -1,12 +1,17 @@
-"""Texts with holes and what is guessed for them: plain values, and the files they are kept in."""
+"""Texts with holes and what is guessed for them: plain values, and where they come from."""
 
-import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from bertlib.files import InputError, write_json
+from bertlib.files import InputError, short
+from bertlib.records import read_json, write_json
+from bertlib.texts import check_characters
+from bertlib.tokens import Tokenizer
+
+LOOKED_THROUGH = 2_000_000  # characters of a typed text: a few seconds to encode
+KEPT = 10_000  # characters of what a model reads of it; 512 ordinary words have some 3,000
 
 
 def percent(share: float | None) -> str:
@@ -56,6 +61,11 @@ class Page:
     tokens: tuple[str, ...]
     holes: tuple[Hole, ...]
 
+    def __post_init__(self):
+        for hole in self.holes:
+            if not 0 <= hole.position < len(self.tokens) or not hole.guesses:
+                raise ValueError(f"the hole at {hole.position} is in no token, or has no guess")
+
     def right(self) -> int:
         """How many first guesses are right."""
         return sum(hole.right is True for hole in self.holes)
@@ -64,21 +74,10 @@ class Page:
         """How many holes have a known truth."""
         return sum(hole.truth is not None for hole in self.holes)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Page":
-        """What `as_dict` gave."""
-        holes = [Hole(**hole | {"guesses": tuple(Guess(*guess) for guess in hole["guesses"])})
-                 for hole in values["holes"]]
-        return cls(tuple(values["tokens"]), tuple(holes))
-
 
 def save_page(page: Page, path: Path) -> None:
     """As JSON, shares with four digits."""
-    plain = page.as_dict()
+    plain = asdict(page)
     for hole in plain["holes"]:
         hole["guesses"] = [[token, round(share, 4)] for token, share in hole["guesses"]]
         hole["probability"] = hole["probability"] and round(hole["probability"], 6)
@@ -86,8 +85,43 @@ def save_page(page: Page, path: Path) -> None:
 
 
 def load_page(path: Path) -> Page:
-    """From JSON that `save_page` wrote."""
-    return Page.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+    """From JSON that `save_page` wrote; `InputError` if it is damaged."""
+    return read_json(path, Page, "write the page again")
+
+
+class Typed(NamedTuple):
+    """The beginning of a text that a model reads, and what there is to say of it."""
+
+    ids: list[int]
+    text: str
+    message: str
+
+
+def read_typed(tokenizer: Tokenizer, text: str, most: int) -> Typed:
+    """At most `most` tokens of a text; what is left out and what is unknown is told in `message`.
+
+    Raises `InputError` if there is no word, too long a text, or half a character.
+    """
+    check_characters(text)
+    if len(text) > LOOKED_THROUGH:
+        raise InputError(f"The text has {len(text):,} characters, this page looks through at most "
+                         f"{LOOKED_THROUGH:,}; pass a part of it.")
+    encoding, special, message = tokenizer.backend.encode(text), tokenizer.special, ""
+    ids, offsets = encoding.ids[:most], encoding.offsets[:most]
+    if len(encoding) <= 2:
+        raise InputError("There is no word in the text; type a sentence.")
+    if len(encoding) > most:
+        ids[-1], text = special.sep, text[: offsets[most - 2][1]]
+        message = (f"The text has {len(encoding):,} tokens, the model reads {most}: "
+                   "the rest is left out. ")
+    if len(text) > KEPT:
+        raise InputError(f"The first {len(ids)} tokens of the text have {len(text):,} characters, "
+                         f"this page keeps at most {KEPT:,}; shorten its long words and gaps.")
+    unknown = [short(text[start:end], 40) for token, (start, end) in zip(ids, offsets, strict=True)
+               if token == special.unk]
+    if unknown:
+        message += f"Not in the vocabulary, read as [UNK]: {' '.join(unknown[:8])}"
+    return Typed(ids, text, message)
 
 
 def read_questions(path: Path) -> dict[str, str]:

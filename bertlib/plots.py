@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from bertlib.files import atomic_write
+
 # The project that this course implements, read off its published chart: WikiText-103, 24,992
 # words, 6 x 768, on a GPU. (step, validation accuracy); 200 x 2 x 128 tokens a step.
 PUBLISHED = ((5_000, 0.47), (10_000, 0.53), (15_000, 0.558), (20_000, 0.575), (25_000, 0.588),
@@ -236,5 +238,7 @@ def plot_run(records: list[dict[str, Any]], report: dict[str, Any]) -> Figure:
 def save_plot(folder: Path, records: list[dict[str, Any]], report: dict[str, Any]) -> Path:
     """Write `plot.png` into a run folder."""
     path = Path(folder) / "plot.png"
-    plot_run(records, report).savefig(path, dpi=110, metadata={"Software": None})
+    with atomic_write(path) as stream:
+        plot_run(records, report).savefig(stream, format="png", dpi=110,
+                                          metadata={"Software": None})
     return path

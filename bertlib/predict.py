@@ -84,7 +84,11 @@ def guess_page(model: BertForMaskedLM, tokenizer: Tokenizer, puzzle: Masked,
 
 
 def question(model: BertForMaskedLM, tokenizer: Tokenizer, text: str) -> list[int]:
-    """The ids of a text; `InputError` if it has no [MASK] or more tokens than the model takes."""
+    """The ids of a text.
+
+    Raises `InputError` if it has no [MASK] or more tokens than the model takes, or if it cannot be
+    encoded.
+    """
     ids, most = tokenizer.encode(text), model.config.seq_len
     if tokenizer.special.mask not in ids:
         raise InputError(f"The text {short(text, 60)} has no [MASK]; put one where to guess.")
@@ -125,8 +129,7 @@ def answers(model: BertForMaskedLM, tokenizer: Tokenizer, questions: Sequence[li
 def fill(model: BertForMaskedLM, tokenizer: Tokenizer, text: str, top: int = 5):
     """The `top` guesses for each [MASK] in `text`, best first: one list of `Guess` a mask.
 
-    Raises `InputError` if the text has no [MASK] or more tokens than the model takes, or if `top`
-    is out of range.
+    Raises `InputError` as `question` does, and if `top` is out of range.
     """
     return answers(model, tokenizer, [question(model, tokenizer, text)], top)[0]
 

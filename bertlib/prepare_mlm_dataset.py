@@ -75,8 +75,9 @@ class PrepareConfig:
 
     def origin(self, corpus: Corpus, tokenizer: Tokenizer) -> Origin:
         """What the files will tell of where they come from."""
+        name = corpus.path.name.encode(errors="replace").decode()  # on Linux, any bytes are a name
         return Origin(
-            source=corpus.path.name, source_sha256=text_sha256(corpus.path), parted=corpus.parted,
+            source=name, source_sha256=text_sha256(corpus.path), parted=corpus.parted,
             unit=corpus.unit, wikitext=corpus.wikitext, vocab_size=len(tokenizer),
             vocab_sha256=tokenizer.sha256, lowercase=tokenizer.lowercase,
             strip_accents=tokenizer.strip_accents, special_ids=asdict(tokenizer.special),

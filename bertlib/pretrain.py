@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec import convert
 
 from bertlib.baselines import baselines
 from bertlib.bert import BertForMaskedLM
@@ -23,15 +24,17 @@ from bertlib.counts import start_from_counts
 from bertlib.data import Batches, Dataset, load_dataset
 from bertlib.dataset_file import read_header
 from bertlib.device import machine_name
-from bertlib.files import PROJECT, InputError, write_json
+from bertlib.files import PROJECT, InputError, short
 from bertlib.masking import Masker, MaskingConfig
 from bertlib.optim import batch_size
 from bertlib.parameters import command_request
 from bertlib.plots import save_plot
 from bertlib.ranks import ALONE, Ranks, join, run_on_ranks
+from bertlib.records import write_json
 from bertlib.runlog import read_metrics
 from bertlib.runs import Identity, Run, claim_run
 from bertlib.settings import Settings
+from bertlib.states import RunState
 from bertlib.tokens import Tokenizer
 from bertlib.trainer import Trainer, Watcher
 from bertlib.workspace import EMBEDDED, ensure_datasets
@@ -63,8 +66,9 @@ def build(settings: Settings, base: Path, label: str, folder: Path,
 def identity(settings: Settings, label: str, trainer: Trainer) -> Identity:
     """What run a trainer's is."""
     hashes = [read_header(path).sha256 for path in trainer.batches.paths]
-    return Identity(label, asdict(trainer.model.config), settings.as_dict(),
-                    trainer.val.header.origin.vocab_sha256, [*hashes, trainer.val.header.sha256])
+    tokenizer = trainer.batches.tokenizer
+    return Identity(label, asdict(trainer.model.config), settings.as_dict(), tokenizer.sha256,
+                    tokenizer.rules.as_dict(), [*hashes, trainer.val.header.sha256])
 
 
 def pretrain(settings: Settings, base: Path = PROJECT / "wiki", label: str = EMBEDDED,
@@ -109,12 +113,18 @@ def go_on(trainer: Trainer) -> None:
     if len(set(steps)) > 1:
         raise InputError(f"The ranks see different checkpoints in '{where}' (steps {steps}); give "
                          "them all the same base folder.")
-    if state is None:
-        return
-    if not isinstance(state["random"], list):
-        raise InputError(f"The checkpoint in '{where}' is of an older version of this code; begin "
-                         "a new run with --resume never.")
-    trainer.restore(state)
+    if trainer.ranks.is_writer:
+        for note in trainer.checkpoints.notes:
+            print(f"note: {note}", flush=True)
+    try:
+        if state is not None:
+            trainer.restore(convert(state, RunState))
+    except InputError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+        raise InputError(f"The checkpoint in '{where}' is of another version of this code "
+                         f"({type(error).__name__}: {short(error)}); begin a new run with "
+                         "--resume never.") from None
 
 
 def describe(trainer: Trainer, score, label: str, preset: str,

@@ -4,18 +4,21 @@ The names are those of transformers, modeling_bert.py. What a file says that thi
 does not do (another activation, a decoder, layers too many) is refused, never left out.
 """
 
-import json
+import hashlib
 import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load
+from safetensors import safe_open
 from torch import Tensor
 
 from bertlib.bert import BertConfig, BertForMaskedLM
-from bertlib.checkpoint import load_weights
-from bertlib.files import InputError, sha256
+from bertlib.files import InputError, open_regular
+from bertlib.records import read_json
+from bertlib.states import check_shapes, shapes
 from bertlib.tokens import Tokenizer
 
 MOST_BYTES = 4 << 30  # of a weights file
@@ -62,39 +65,66 @@ def their_name(name: str, tied: bool = True) -> str:
     return f"bert.encoder.layer.{number}.{IN_BLOCK[inside]}.{kind}"
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of a model's folder; `InputError` if there is none."""
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError(f"Cannot read '{path}' as JSON; pass a model's folder.") from None
-    if not isinstance(values, dict):
-        raise InputError(f"'{path}' holds no JSON object; pass a model's folder.")
-    return values
-
-
 def read_config(folder: Path) -> dict[str, Any]:
     """The config.json of a model folder; `InputError` if it is missing or no JSON object."""
-    return read_object(Path(folder) / "config.json")
+    path = Path(folder) / "config.json"
+    try:
+        return read_json(path, dict[str, Any], "pass a model's folder", is_sealed=False)
+    except FileNotFoundError:
+        raise InputError(f"There is no '{path}'; pass a model's folder.") from None
 
 
-def read_weights(folder: Path, digest: str | None = None) -> dict[str, Tensor]:
-    """The tensors of `folder`/model.safetensors as float32, checked against their SHA-256."""
-    path = Path(folder) / "model.safetensors"
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise InputError(f"'{path}' is larger than {MOST_BYTES >> 30} GB; it is no BERT.")
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"Cannot read the weights '{path}' ({error.strerror}).") from None
-    if digest is not None and sha256(content) != digest:
-        raise InputError(f"The weights '{path}' are damaged: their SHA-256 differs from "
-                         "config.json; get the folder again.")
-    try:
-        return {name: tensor.float() for name, tensor in load(content).items()}
-    except Exception as error:  # safetensors raises its own kinds
-        name = type(error).__name__
-        raise InputError(f"'{path}' is no safetensors file that can be read ({name}).") from None
+class Weights:
+    """A model.safetensors: the shapes of its tensors are known before any of them is read.
+
+    Raises `InputError` if it cannot be read, is larger than a BERT, or if `digest`, its SHA-256,
+    is another.
+    """
+
+    def __init__(self, folder: Path, digest: str | None = None):
+        self.path = Path(folder) / "model.safetensors"
+        try:
+            with open_regular(self.path, MOST_BYTES) as stream:
+                if digest not in (None, hashlib.file_digest(stream, "sha256").hexdigest()):
+                    raise InputError(f"The weights '{self.path}' are damaged: their SHA-256 "
+                                     "differs from config.json; get the folder again.")
+        except OSError as error:
+            raise InputError(f"Cannot read the weights '{self.path}' ({error.strerror}).") from None
+        with self._file() as file:
+            self.shapes = {name: torch.Size(file.get_slice(name).get_shape())
+                           for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+
+    def read(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """Some of the tensors, as float32."""
+        with self._file() as file:
+            return {name: file.get_tensor(name).float() for name in names}
+
+    @contextmanager
+    def _file(self) -> Iterator[Any]:
+        try:
+            with safe_open(self.path, "pt") as file:
+                yield file
+        except Exception as error:  # safetensors raises its own kinds
+            name = type(error).__name__
+            raise InputError(f"'{self.path}' is no safetensors file that can be read "
+                             f"({name}).") from None
+
+
+def outline(config: BertConfig) -> BertForMaskedLM:
+    """A model without numbers, which takes no memory: to know the shapes of its tensors."""
+    with torch.device("meta"):
+        return BertForMaskedLM(config)
+
+
+def build(config: BertConfig, weights: dict[str, Tensor], name: str) -> BertForMaskedLM:
+    """A model with these weights, in evaluation mode; not built at all if they do not fit.
+
+    Raises `InputError` that begins with `name` and names the tensor.
+    """
+    check_shapes(shapes(outline(config).state_dict()), shapes(weights), name)
+    model = BertForMaskedLM(config)
+    model.load_state_dict(weights)
+    return model.eval()
 
 
 def published_shape(folder: Path) -> BertConfig:
@@ -118,23 +148,18 @@ def published_shape(folder: Path) -> BertConfig:
     return BertConfig(**shape, norm_eps=eps, tied=tied)
 
 
-def one_decoder(found: dict[str, Tensor], tied: bool, folder: Path) -> dict[str, Tensor]:
-    """`found` with the decoder once: without the copies that some versions of the files hold.
+def old_names(names: Iterable[str]) -> dict[str, str]:
+    """Each tensor's name today -> its name in the file: 2018's norms have gamma and beta."""
+    return {name.replace(".gamma", ".weight").replace(".beta", ".bias"): name for name in names}
 
-    The bias has two names. As in transformers, the decoder's is the one that counts.
-    """
-    found = dict(found)
-    copies = {DECODER: TABLE, DECODER_BIAS: BIAS} if tied else {}
-    for copy, name in copies.items():
+
+def check_copies(found: dict[str, Tensor], folder: Path) -> None:
+    """`InputError` if what is tied, and some versions of the files hold twice, is two things."""
+    for copy, name in {DECODER: TABLE, DECODER_BIAS: BIAS}.items():
         if copy in found and name in found and not torch.equal(found[copy], found[name]):
             raise InputError(f"The weights in '{folder}' have a '{copy}' that differs from "
                              f"'{name}', but config.json ties them; if they were trained apart, "
                              "set tie_word_embeddings to false there.")
-    if tied:
-        found.pop(DECODER, None)
-    if DECODER_BIAS in found:
-        found[BIAS] = found.pop(DECODER_BIAS)
-    return found
 
 
 def load_published(folder: Path) -> tuple[BertForMaskedLM, Tokenizer]:
@@ -148,20 +173,32 @@ def load_published(folder: Path) -> tuple[BertForMaskedLM, Tokenizer]:
         raise InputError(f"The vocabulary in '{folder}' has {len(tokenizer):,} tokens, but the "
                          f"embeddings have {config.vocab_size:,}; take the vocab.txt that was "
                          "published with the weights.")
-    model = BertForMaskedLM(config)
-    found = {name.replace(".gamma", ".weight").replace(".beta", ".bias"): tensor  # 2018's names
-             for name, tensor in read_weights(folder).items()}
-    found = one_decoder(found, config.tied, folder)
-    wanted = {name: their_name(name, config.tied) for name in model.state_dict()}
-    for name in wanted.values():
-        if name not in found:
-            raise InputError(f"The weights in '{folder}' have no '{name}'; take a BERT that was "
-                             "saved with its masked-word head.")
-    for name in sorted(found.keys() - set(wanted.values())):
+    weights = Weights(folder)
+    there = old_names(weights.shapes)
+    # its bias has two names; as in transformers, the decoder's own is the one that counts
+    bias = DECODER_BIAS if DECODER_BIAS in there else BIAS
+    own = shapes(outline(config).state_dict())
+    wanted = {name: bias if name == "head.decoder.bias" else their_name(name, config.tied)
+              for name in own}
+    _check_names(there, wanted.values(), config, folder)
+    name, places = f"The model in '{folder}'", {n: there[theirs] for n, theirs in wanted.items()}
+    check_shapes(own, {ours: weights.shapes[place] for ours, place in places.items()}, name)
+    copies = {DECODER, BIAS} & there.keys() if config.tied else set()
+    found = weights.read({*places.values(), *copies})
+    if config.tied:
+        check_copies(found, folder)
+    return build(config, {ours: found[place] for ours, place in places.items()}, name), tokenizer
+
+
+def _check_names(there: Iterable[str], wanted: Iterable[str], config: BertConfig,
+                 folder: Path) -> None:
+    """`InputError` if a tensor is missing, or if one would not be used."""
+    there, wanted = set(there), set(wanted)
+    for name in sorted(wanted - there):
+        raise InputError(f"The weights in '{folder}' have no '{name}'; take a BERT that was "
+                         "saved with its masked-word head.")
+    for name in sorted(there - wanted - {BIAS} - ({DECODER} if config.tied else set())):
         if not UNUSED.fullmatch(name):
             raise InputError(f"The weights in '{folder}' have '{name}', for which config.json "
                              f"(num_hidden_layers {config.n_layer}) has no place; take the one "
                              "that was published with them.")
-    weights = {name: found[theirs] for name, theirs in wanted.items()}
-    load_weights(model, weights, f"The model in '{folder}'")
-    return model.eval(), tokenizer

@@ -3,7 +3,6 @@
 And what one sees meanwhile: its progress.
 """
 
-import json
 import math
 import os
 import sys
@@ -11,8 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+import msgspec
 import torch
 from IPython import get_ipython
 from IPython.display import DisplayHandle
@@ -21,17 +21,44 @@ from tqdm import tqdm
 
 from bertlib.device import measured_peak
 from bertlib.files import InputError
+from bertlib.records import append_record, open_lines, read_records
+
+
+class TrainRecord(msgspec.Struct, tag_field="kind", tag="train"):
+    """The loss (nats) of the batch of a step, and its share of the peak learning rates."""
+
+    step: int
+    loss: float
+    lr_factor: float
+
+
+class ValRecord(msgspec.Struct, tag_field="kind", tag="val"):
+    """A look at validation: loss (nats) and accuracy (0..1) on so many masked words.
+
+    tokens and seconds: of training until then.
+    """
+
+    step: int
+    loss: float
+    accuracy: float
+    masked: int
+    tokens: int
+    seconds: float
 
 
 class RunLog:
     """Appends to `logs/` of a run folder; each line is whole on disk when `write` returns."""
 
     def __init__(self, folder: Path, step: int = 0):
-        """Go on at `step`: TensorBoard then hides what a killed run wrote after it."""
+        """Go on at `step`: TensorBoard then hides what a killed run wrote after it.
+
+        Raises `InputError` if a record of before is damaged.
+        """
         self.folder = Path(folder) / "logs"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.text = _append(self.folder / "log.txt")
-        self.metrics = _append(self.folder / "metrics.jsonl")
+        self.text = open_lines(self.folder / "log.txt")
+        self.metrics = open_lines(self.folder / "metrics.jsonl")
+        read_metrics(folder)
         self.events = SummaryWriter(str(self.folder), purge_step=step + 1 if step else None)
 
     def say(self, message: str) -> None:
@@ -40,7 +67,7 @@ class RunLog:
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """One record of a `kind` ("train", "val") at a step: to all three places."""
-        self.metrics.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        append_record(self.metrics, {"kind": kind, "step": step, **values})
         parts = [f"{name} {_short(value)}" for name, value in values.items()]
         self.say(f"{kind} step {step}: {', '.join(parts)}")
         for name, value in values.items():
@@ -69,16 +96,6 @@ class NoLog(RunLog):
         """Nothing."""
 
 
-def _append(path: Path) -> TextIO:
-    """Open a text to write whole lines at its end; one that a crash cut off is ended first."""
-    with path.open("a+b") as stream:
-        if stream.tell():
-            stream.seek(-1, os.SEEK_END)
-            if stream.read(1) != b"\n":
-                stream.write(b"\n")
-    return path.open("a", encoding="utf-8", buffering=1)
-
-
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
 
@@ -86,18 +103,14 @@ def _short(value: Any) -> str:
 def read_metrics(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
     """The records of a run, oldest first; of two for one step (after a resume) the last one.
 
-    A last line that was cut off by a crash is left out; `InputError` if there is no file.
+    A last line that was cut off by a crash is left out; `InputError` if there is no file, or if a
+    line is damaged.
     """
     path = Path(folder) / "logs" / "metrics.jsonl"
-    if not path.exists():
-        raise InputError(f"There is no '{path}'; train first.")
-    records = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        records[record["kind"], record["step"]] = record
+    try:
+        records = {(r["kind"], r["step"]): r for r in read_records(path, TrainRecord | ValRecord)}
+    except FileNotFoundError:
+        raise InputError(f"There is no '{path}'; train first.") from None
     chosen = [r for r in records.values() if kind in (None, r["kind"])]
     return sorted(chosen, key=lambda record: record["step"])
 

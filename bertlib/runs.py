@@ -5,34 +5,42 @@ beside it, so that it can be asked, exported and resumed wherever it is moved.
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypedDict
 
 from bertlib.checkpoint import Checkpoints
-from bertlib.files import InputError, write_json
+from bertlib.files import InputError, clear_leftovers, lock, refuse_links
+from bertlib.records import read_json, write_json
 from bertlib.settings import Settings
 from bertlib.tokens import Tokenizer
 
-VERSION = 1
+VERSION = 2
 CARD = "run.json"
 # What may change when a run is resumed by name: how long it takes, and how it is watched.
 FREE = ("max_iters", "budget_minutes", "val_interval", "val_chunks", "final_chunks",
         "checkpoint_minutes", "keep_checkpoints")
 
 
+class Report(TypedDict):
+    """What every report.json says, and much besides (see `pretrain.describe`)."""
+
+    steps: int
+
+
 @dataclass(frozen=True)
 class Identity:
     """What makes two runs the same run: equal in all of this, they would do the same.
 
-    datasets: SHA-256 of the training files in order, then of the validation file.
+    rules: how the tokenizer washes text. datasets: SHA-256 of the training files in order, then
+    of the validation file.
     """
 
     label: str
     model: dict[str, Any]
     settings: dict[str, Any]
     vocab_sha256: str
+    rules: dict[str, bool | None]
     datasets: list[str]
     version: int = VERSION
 
@@ -45,24 +53,24 @@ class Identity:
         """That of a run folder; `InputError` if its run.json is missing, damaged or too old."""
         path = Path(folder) / CARD
         try:
-            entries = json.loads(path.read_text(encoding="utf-8"))
-            identity = cls(**entries)
+            identity = read_json(path, cls, "begin a new run with --resume never")
+            if identity.version != VERSION:
+                raise ValueError(f"it has version {identity.version}, this code reads {VERSION}")
             Settings(**identity.settings)
         except FileNotFoundError:
             raise InputError(f"'{folder}' is no run: it has no {CARD}; pass the name of a run "
                              "below runs/, or the path of its folder.") from None
-        except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise InputError(f"'{path}' is damaged, or of another version of this code ({error}); "
-                             "begin a new run with --resume never.") from None
-        if identity.version != VERSION:
-            raise InputError(f"'{path}' has version {identity.version!r}, this code reads "
-                             f"{VERSION}; begin a new run with --resume never.")
+        except InputError:
+            raise
+        except (ValueError, TypeError) as error:
+            raise InputError(f"'{path}' is of another version of this code ({error}); begin a new "
+                             "run with --resume never.") from None
         return identity
 
     def differences(self, now: "Identity") -> list[str]:
         """What is another in `now`, one phrase each, lengths and logging left out."""
         told = [f"label {self.label!r} (now {now.label!r})"] if self.label != now.label else []
-        if self.vocab_sha256 != now.vocab_sha256:
+        if (self.vocab_sha256, self.rules) != (now.vocab_sha256, now.rules):
             told.append("another vocabulary")
         elif self.datasets != now.datasets:
             told.append("other data under its label" if self.label == now.label else "other data")
@@ -86,16 +94,23 @@ class Run:
         self._lock: BinaryIO | None = None
 
     def lock(self) -> bool:
-        """Take the lock; False if another process, which is alive, holds it."""
+        """Take the lock; False if another process, which is alive, holds it.
+
+        Raises `InputError` if there are links in the folder: what is written would follow them.
+        """
+        refuse_links(self.folder)
         stream = (self.folder / "lock").open("ab")
-        if not _try_lock(stream):
+        if not lock(stream):
             stream.close()
             return False
         self._lock = stream
         return True
 
     def begin(self, identity: Identity, tokenizer: Tokenizer) -> None:
-        """Make the folder, if it is new, and write down what run it is."""
+        """Make the folder, if it is new, and write down what run it is.
+
+        In one that exists, what a killed process left behind is cleared away.
+        """
         if self.is_new:
             try:
                 self.folder.mkdir(parents=True)
@@ -104,6 +119,9 @@ class Run:
                                  "start again.") from None
             self.lock()
             tokenizer.save(self.folder)
+        for folder in (self.folder, self.folder / "checkpoints"):
+            clear_leftovers(folder)
+        Checkpoints(self.folder / "checkpoints").clear()
         write_json(self.folder / CARD, asdict(identity))
 
     def close(self) -> None:
@@ -116,25 +134,11 @@ class Run:
         """Whether it ended by itself: its report is of its newest checkpoint, or of a later step.
         """
         try:
-            report = json.loads((self.folder / "report.json").read_text(encoding="utf-8"))
+            report = read_json(self.folder / "report.json", Report, "it is made anew")
             entries = Checkpoints(self.folder / "checkpoints").entries
             return not entries or report["steps"] >= entries[-1]["step"]
-        except (OSError, ValueError, TypeError, KeyError):
+        except (FileNotFoundError, InputError):
             return False
-
-
-def _try_lock(stream: BinaryIO) -> bool:
-    """Lock an open file, which the system unlocks when its process ends, however it ends."""
-    try:
-        if os.name == "nt":
-            import msvcrt
-            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def run_number(folder: Path) -> int:

@@ -1,15 +1,25 @@
 """What a model says as it learns: its guesses for a few sentences, written down on the way."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
 from bertlib.bert import BertForMaskedLM
 from bertlib.data import Dataset
+from bertlib.page import Guess
 from bertlib.predict import fill
+from bertlib.records import append_record, open_lines, read_records
 from bertlib.tokens import Tokenizer
+
+
+class Sample(TypedDict):
+    """A record: for each sentence the guesses with their shares, best first."""
+
+    step: int
+    guesses: list[list[Guess]]
+
 
 SENTENCES = (
     "he was born in [MASK] and died in 1892 .",
@@ -42,12 +52,14 @@ class Sampler:
         guesses = [fill(model, self.tokenizer, text, self.top)[0] for text in self.sentences]
         plain = [[[g.token, round(g.probability, 4)] for g in best] for best in guesses]
         record = {"step": step, "guesses": plain}
-        with (Path(folder) / "logs" / "samples.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+        with open_lines(Path(folder) / "logs" / "samples.jsonl") as stream:
+            append_record(stream, record)
 
 
 def read_samples(path: Path) -> list[dict]:
-    """What a `Sampler` wrote, by step; of two records for a step (after a resume) the last."""
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    by_step = {record["step"]: record for record in map(json.loads, lines)}
+    """What a `Sampler` wrote, by step; of two records for a step (after a resume) the last.
+
+    Raises `InputError` that names the line if one is damaged.
+    """
+    by_step = {record["step"]: record for record in read_records(path, Sample)}
     return [by_step[step] for step in sorted(by_step)]

@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from bertlib.files import InputError
+from bertlib.files import InputError, short
 
 PARTED = ("titles", "blank", "lines")
 PLAIN = (".txt", ".text", ".tokens", ".raw")
@@ -32,6 +32,16 @@ BLOCK = 1 << 20  # bytes that are decoded at once
 LONG_LINE = 20_000  # characters; a longer line is cut at a space
 LONGEST_RECORD = 50_000_000  # characters of one JSON line
 DAMAGED = (OSError, EOFError, lzma.LZMAError, zlib.error)
+
+
+def check_characters(text: str, place: str = "") -> None:
+    """`InputError` if `text` holds a lone surrogate, half of a character, as strings may."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{place or f'The text {short(text, 60)}'} holds "
+                         f"{ascii(text[error.start])}, letter {error.start + 1:,}, which is half a "
+                         "character or a byte that is not UTF-8; take it out.") from None
 
 
 def text_files(path: Path) -> list[Path]:
@@ -159,17 +169,20 @@ def _lines(path: Path, limit: int) -> Iterator[str]:
 def _prose(path: Path, parted: str) -> Iterator[list[str]]:
     document: list[str] = []
     begun = True  # nothing but blank lines was seen
+    fresh = True  # a line begins, not a further piece of a long one
     for line in _lines(path, LONG_LINE):
         text = line.strip()
         if begun and text:
             _refuse_json(path, text)
             begun = False
-        if document and _parts(line, text, parted):
+        ends = line.endswith("\n")
+        if document and fresh and ends and _parts(line, text, parted):
             yield document
             document = []
+        fresh = ends
         if text:
             document.append(text)
-        if parted == "lines" and document and line.endswith("\n"):
+        if parted == "lines" and document and ends:
             yield document
             document = []
     if document:
@@ -201,6 +214,7 @@ def _records(path: Path) -> Iterator[list[str]]:
         if not isinstance(text, str):
             raise InputError(f"'{path}', line {number}: this is no JSON object with a string "
                              "\"text\"; write one such object a line.")
+        check_characters(text, f"'{path}', line {number},")
         paragraphs = [piece.strip() for paragraph in text.splitlines()
                       for piece in cut(paragraph, LONG_LINE)]
         if document := [paragraph for paragraph in paragraphs if paragraph]:

@@ -21,7 +21,7 @@ from tokenizers.implementations import BertWordPieceTokenizer
 
 from bertlib.corpus import SPLITS, UNKNOWN, Corpus
 from bertlib.files import InputError, Parser, check_output_folder, run_command, sha256
-from bertlib.texts import PARTED
+from bertlib.texts import PARTED, check_characters
 from bertlib.vocab import (
     OVERRULE,
     RULES,
@@ -62,8 +62,7 @@ class Tokenizer:
         self.special = SpecialIds(*(ids[token] for token in SPECIAL_TOKENS))
         self.backend = BertWordPieceTokenizer(
             ids, lowercase=self.lowercase, strip_accents=self.strip_accents,
-            handle_chinese_chars=rules.split_chinese,
-        )._tokenizer
+            handle_chinese_chars=rules.split_chinese)._tokenizer
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
@@ -105,8 +104,7 @@ class Tokenizer:
     @cached_property
     def ordinary_ids(self) -> list[int]:
         """All ids but the five special ones: what a random replacement is drawn from."""
-        special = {getattr(self.special, name) for name in ("pad", "unk", "cls", "sep", "mask")}
-        return [i for i in range(len(self)) if i not in special]
+        return [i for i, token in enumerate(self.vocab) if token not in SPECIAL_TOKENS]
 
     @cached_property
     def plain(self) -> Backend:
@@ -127,7 +125,11 @@ class Tokenizer:
         raise InputError("The vocabulary holds all signs that could stand for an unknown word.")
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
-        """Ids of `text`, by default as `[CLS] ... [SEP]`; a [MASK] in it is the special token."""
+        """Ids of `text`, by default as `[CLS] ... [SEP]`; a [MASK] in it is the special token.
+
+        Raises `InputError` as `check_characters` does.
+        """
+        check_characters(text)
         return self.backend.encode(text, add_special_tokens=add_special_tokens).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from bertlib.bert import BertForMaskedLM
-from bertlib.checkpoint import Checkpoints, random_state, set_random_state
+from bertlib.checkpoint import Checkpoints
 from bertlib.data import Batches, Dataset, in_order
 from bertlib.device import flops_per_token
 from bertlib.files import InputError
@@ -31,6 +31,7 @@ from bertlib.ranks import ALONE, Ranks
 from bertlib.runlog import NoLog, RunLog, progress_bar
 from bertlib.scoring import Score, evaluate
 from bertlib.settings import Settings
+from bertlib.states import most_bytes, random_state, set_random_state
 
 LOOK = 10  # steps between looks at the loss on a GPU, where each look waits for it
 Watcher = Callable[[int, BertForMaskedLM, Path], None]
@@ -54,8 +55,7 @@ class Trainer:
     """
 
     def __init__(self, settings: Settings, model: BertForMaskedLM, batches: Batches, val: Dataset,
-                 masker: Masker, folder: Path, watch: Watcher | None = None,
-                 ranks: Ranks = ALONE):
+                 masker: Masker, folder: Path, watch: Watcher | None = None, ranks: Ranks = ALONE):
         ranks.require(batch_size(settings, progress=0))
         self.settings, self.batches, self.val, self.masker = settings, batches, val, masker
         self.learner = Learner(settings, model, ranks)
@@ -69,13 +69,13 @@ class Trainer:
         self.seconds = 0.0  # of training, validation and saving left out
         self.position = batches.state()
         self.score: Score | None = None  # of the latest validation
-        self.interrupted = False  # somebody asked this rank to stop
-        self.stopped = False  # all ranks know it
+        self.interrupted = self.stopped = False  # somebody asked this rank to stop; all know it
 
     def open(self, folder: Path) -> None:
         """Keep logs and checkpoints in `folder` from now on; nothing is written yet."""
         self.folder = Path(folder)
-        self.checkpoints = Checkpoints(self.folder / "checkpoints", self.settings.keep_checkpoints)
+        self.checkpoints = Checkpoints(self.folder / "checkpoints", self.settings.keep_checkpoints,
+                                       most_bytes(self.model))
 
     # -- where the run stands ------------------------------------------------------------
 
@@ -134,7 +134,8 @@ class Trainer:
         if self.ranks.is_writer:
             self.log = RunLog(self.folder, self.step)
         among = f", {self.ranks.world} ranks" if self.ranks.world > 1 else ""
-        self.log.say(f"on {self.device}, {self.dtype}{among}, from step {self.step}")
+        self.log.say("; ".join([f"on {self.device}, {self.dtype}{among}, from step {self.step}",
+                                *self.checkpoints.notes]))
         self.model.train()
         cost = flops_per_token(self.model.config, self.settings.final_mask_rate)
         bar = progress_bar(self.progress(), cost, self.device, self.dtype, show_progress)

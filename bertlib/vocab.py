@@ -5,16 +5,17 @@ washed before it is looked up (capitals, accents) stands in `tokenizer_config.js
 anywhere; else the words themselves tell.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tokenizers.implementations import BertWordPieceTokenizer
 
-from bertlib.files import InputError, atomic_write, write_json
+from bertlib.files import InputError, atomic_write
+from bertlib.records import read_json, write_json
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 VOCAB, RULES = "vocab.txt", "tokenizer_config.json"  # the two files of a vocabulary's folder
@@ -48,6 +49,11 @@ class Rules:
     strip_accents: bool | None = None
     split_chinese: bool = True
     reason: str = "as asked for"
+
+    def as_dict(self) -> dict[str, bool | None]:
+        """By the names of transformers.BertTokenizer."""
+        return {"do_lower_case": self.lowercase, "strip_accents": self.strip_accents,
+                "tokenize_chinese_chars": self.split_chinese}
 
     def verdict(self) -> str:
         """One sentence: cased or uncased, and who says so."""
@@ -97,7 +103,10 @@ def left_out(vocab: Sequence[str], characters: Counter, wash: Callable[[str], st
 
 
 def check_vocab(vocab: Sequence[str], name: str) -> None:
-    """`InputError` if a special token is missing or a token stands twice; lines count from 1."""
+    """`InputError` if a special token is missing, a token stands twice, or there are no words.
+
+    Lines count from 1.
+    """
     lines: dict[str, int] = {}
     for number, token in enumerate(vocab, 1):
         if (first := lines.setdefault(token, number)) != number:
@@ -106,6 +115,8 @@ def check_vocab(vocab: Sequence[str], name: str) -> None:
     for token in SPECIAL_TOKENS:
         if token not in lines:
             raise InputError(f"The {name} has no {token}; add it on its own line.")
+    if len(lines) == len(SPECIAL_TOKENS):
+        raise InputError(f"The {name} holds the special tokens alone; add words to it.")
 
 
 def save_vocab(vocab: Sequence[str], path: Path) -> None:
@@ -132,7 +143,7 @@ def load_vocab(path: Path) -> list[str]:
 
     Lines end at "\n" or "\r\n" only: other ends of lines, such as U+2028, are tokens of Google's
     Chinese vocabulary. Raises `InputError` if the file is missing, not UTF-8 text, has an empty
-    line before its last token, has a token twice or lacks a special one.
+    line before its last token, has a token twice, lacks a special one or holds no others.
     """
     path = vocab_file(path)
     try:
@@ -176,13 +187,9 @@ def load_rules(path: Path, vocab: Sequence[str]) -> Rules:
     """
     path = Path(path)
     try:
-        said = json.loads(path.read_text(encoding="utf-8-sig"))
+        said = read_json(path, dict[str, Any], "repair it or remove it", is_sealed=False)
     except FileNotFoundError:
         return judge(vocab)
-    except (OSError, ValueError):
-        raise InputError(f"Cannot read '{path}' as JSON; repair it or remove it.") from None
-    if not isinstance(said, dict):
-        raise InputError(f"'{path}' holds no JSON object; repair it or remove it.")
     if (kind := said.get("tokenizer_class", CLASSES[0])) not in CLASSES:
         raise InputError(f"'{path}' names the tokenizer {kind!r}; this course reads text by the "
                          f"rules of {CLASSES[0]} only.")
@@ -200,7 +207,4 @@ def load_rules(path: Path, vocab: Sequence[str]) -> Rules:
 
 def save_rules(rules: Rules, path: Path) -> None:
     """Write a tokenizer_config.json, which transformers.BertTokenizer reads, too."""
-    write_json(path, {
-        "tokenizer_class": CLASSES[0], "do_lower_case": rules.lowercase,
-        "strip_accents": rules.strip_accents, "tokenize_chinese_chars": rules.split_chinese,
-    })
+    write_json(path, {"tokenizer_class": CLASSES[0], **rules.as_dict()}, is_sealed=False)

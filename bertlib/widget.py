@@ -18,10 +18,11 @@ import traitlets
 from bertlib import highlight
 from bertlib.bert import BertForMaskedLM
 from bertlib.data import Dataset
-from bertlib.files import atomic_write
+from bertlib.files import InputError, atomic_write
 from bertlib.highlight import percent, summary
 from bertlib.live import LivePage
 from bertlib.masking import Masked, Masker, MaskingConfig
+from bertlib.page import read_typed
 from bertlib.predict import Page, attention_maps, guess_page, word_shares
 from bertlib.tokens import Tokenizer
 
@@ -40,8 +41,8 @@ class Highlighter(LivePage):
     """An interactive page for one model or several.
 
     models: a model, or a dictionary name -> model, of which the first one answers and another can
-    be compared. puzzles: a dataset, for its frozen masks. Text that is empty, too long or not in
-    the vocabulary gets a plain sentence in state["message"].
+    be compared. puzzles: a dataset, for its frozen masks. Text that is empty, too long, broken or
+    not in the vocabulary gets a plain sentence in state["message"].
     """
 
     _esm = HERE / "widget.js"
@@ -61,16 +62,19 @@ class Highlighter(LivePage):
         self.selected = 1  # the token whose attention is drawn
         self.scores: list[float | None] = []
         self.puzzle = -1  # number of the puzzle on the page
-        self.ids, self.masked = [], set()
+        self.ids, self.masked = tokenizer.encode(""), set()
         self.on_msg(lambda _widget, command, _buffers: self.receive(command))
         self.receive({"do": "read", "text": text})
 
     # -- what can be asked ---------------------------------------------------------------
 
     def receive(self, command: dict[str, Any]) -> None:
-        """Carry out one command and make the new `state`; an unknown one changes nothing."""
+        """Carry out one command, which may hold anything, and make the new `state`.
+
+        An unknown one changes nothing.
+        """
         name = command.get("do") if isinstance(command, dict) else None
-        action = getattr(self, f"do_{name}", None)
+        action = getattr(self, f"do_{name}", None) if isinstance(name, str) else None
         if action is None:
             return
         self.message = ""
@@ -80,29 +84,21 @@ class Highlighter(LivePage):
         self.state = self.show()
 
     def do_read(self, command: dict[str, Any]) -> None:
-        """Take a new text; too much of it is left out, and said."""
-        text = str(command.get("text", ""))
-        encoding = self.tokenizer.backend.encode(text)
-        if len(encoding.ids) <= 2:
-            self.message = "There is no word in the text; type a sentence."
+        """Take a new text; too much of it is left out, and said. If it cannot be read, say why."""
+        text = command.get("text")
+        try:
+            typed = read_typed(self.tokenizer, text if isinstance(text, str) else "",
+                               self.longest())
+        except InputError as error:
+            self.message = str(error)
             return
-        self.text, self.puzzle = text, -1
-        special, most = self.tokenizer.special, self.longest()
-        self.ids = encoding.ids[:most]
-        if len(encoding.ids) > most:
-            self.ids[-1] = special.sep
-            self.message = (f"The text has {len(encoding.ids)} tokens, the model reads {most}: "
-                            "the rest is left out. ")
-        unknown = [text[start:end] for token, (start, end) in
-                   zip(self.ids, encoding.offsets, strict=False) if token == special.unk]
-        if unknown:
-            self.message += f"Not in the vocabulary, read as [UNK]: {' '.join(unknown[:8])}"
-        self.masked, self.selected = self.typed(), 1
+        self.ids, self.text, self.message = typed
+        self.masked, self.selected, self.puzzle = self.typed(), 1, -1
 
     def do_toggle(self, command: dict[str, Any]) -> None:
         """Hide a token, or show it again."""
         index = command.get("index")
-        if not isinstance(index, int) or index not in self.maskable():
+        if not _is_whole(index) or index not in self.maskable():
             return
         if self.ids[index] == self.tokenizer.special.mask:
             self.message = "You typed [MASK] here: there is no word behind it."
@@ -144,17 +140,18 @@ class Highlighter(LivePage):
 
     def do_compare(self, command: dict[str, Any]) -> None:
         """Ask a second model, too; an empty name asks the first one only."""
-        name = command.get("name", "")
-        self.compared = name if name in self.models and name != self.shown else ""
+        name = command.get("name")
+        known = isinstance(name, str) and name in self.models and name != self.shown
+        self.compared = name if known else ""
 
     def do_attend(self, command: dict[str, Any]) -> None:
         """Choose a head and the token that reads; layer -1 draws nothing."""
         config = self.model().config
         layer, head, index = (command.get(name) for name in ("layer", "head", "index"))
-        chosen = isinstance(layer, int) and isinstance(head, int)
-        chosen = chosen and 0 <= layer < config.n_layer and 0 <= head < config.n_head
+        chosen = _is_whole(layer) and 0 <= layer < config.n_layer
+        chosen = chosen and _is_whole(head) and 0 <= head < config.n_head
         self.head = (layer, head) if chosen else None
-        if isinstance(index, int) and 0 <= index < len(self.ids):
+        if _is_whole(index) and 0 <= index < len(self.ids):
             self.selected = index
 
     def do_export(self, command: dict[str, Any]) -> None:
@@ -246,3 +243,8 @@ class Highlighter(LivePage):
         """Write the page to `path`: a picture for .png, a document else."""
         with atomic_write(Path(path)) as stream:
             stream.write(self.file(Path(path).suffix[1:]))
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether it is a number to count with: no 2.0, and no True, which Python takes for 1."""
+    return type(value) is int

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from bertlib.ablate import GROUPS, main, read_rows
+from bertlib.records import sealed
 from bertlib.settings import Settings
 
 
@@ -37,7 +38,7 @@ def test_a_row_tells_its_conditions(base, tmp_path, monkeypatch):
     assert rows[0]["curve"][-1][1] == pytest.approx(rows[0]["val_loss"], abs=1e-4)
     assert rows[0]["val_loss"] != rows[1]["val_loss"]
     assert {"machine", "precision", "threads", "torch", "minutes"} <= set(rows[0])
-    assert json.loads(out.read_text().splitlines()[0]) == rows[0]
+    assert json.loads(out.read_text().splitlines()[0]) == sealed(rows[0])
 
 
 def test_unknown_groups_and_rows_are_refused(tmp_path, refused):

@@ -6,6 +6,7 @@ BERTLIB_SCREENSHOTS names a folder that gets pictures of the page.
 
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -40,6 +41,17 @@ from bertlib.widget import Highlighter
 widget = Highlighter(*load_shipped(), "she was the daughter of a rich man .")
 widget.receive({"do": "toggle", "index": 5})
 widget"""
+MONEY = r"it cost $5 and then $6, \(x\), $$y$$, \begin{z}w\end{z}"
+MONEY_LIVE = f"""from IPython.display import HTML
+from bertlib.highlight import inline_html, page_html
+from bertlib.hub import load_shipped
+from bertlib.widget import Highlighter
+money = {MONEY!r}
+widget = Highlighter(*load_shipped(), money)
+widget.receive({{"do": "toggle", "index": 1}})
+widget"""
+MONEY_STILL = """page = widget.page()
+HTML(page_html(page, money) + inline_html(page) + f"<p>{money}</p>")"""
 ALL_RAN = """() => {
   const cells = [...window.jupyterapp.shell.currentWidget.content.model.cells];
   const code = cells.filter((cell) => cell.type === "code");
@@ -206,6 +218,10 @@ def test_pasted_markup_stays_text(page, widget):
     assert widget.locator("img").count() == 0 and page.evaluate("window.hacked") is None
     read(widget, "")
     expect(widget.locator("[role=status]")).to_contain_text("There is no word in the text")
+    widget.locator(".bl-text").evaluate("(field) => { field.value = 'the \\ud800 sea'; }")
+    widget.get_by_role("button", name="Read", exact=True).click()
+    expect(widget.locator("[role=status]")).to_contain_text("'\\ud800', letter 5, which is half")
+    expect(widget.locator(".bl-text")).to_have_value("the \ud800 sea")
 
 
 def test_puzzle_comparison_and_attention(page, widget):
@@ -245,9 +261,18 @@ def test_the_page_is_saved_as_files(page, widget, tmp_path):
         assert (tmp_path / label).read_bytes().startswith(start)
 
 
-def saved(lab, page) -> str:
+def saved(lab, page, name: str = "08_predictions.ipynb") -> str:
     command(page, "docmanager:save")
-    return (lab[0] / "08_predictions.ipynb").read_text(encoding="utf-8")
+    return (lab[0] / name).read_text(encoding="utf-8")
+
+
+def elsewhere(content: str) -> str:
+    """A saved notebook as one gets it from others: not trusted, and its kernel is not there."""
+    notebook = json.loads(content)
+    for cell in notebook["cells"]:
+        cell["metadata"].pop("trusted", None)
+    notebook["metadata"]["kernelspec"]["name"] = "none_such"
+    return json.dumps(notebook)
 
 
 def test_the_table_is_not_shown_twice(page, widget):
@@ -256,12 +281,9 @@ def test_the_table_is_not_shown_twice(page, widget):
 
 
 def test_the_saved_notebook_tells_all_without_a_kernel(lab, page, browser):
-    notebook = json.loads(saved(lab, page))
-    assert "widgets" not in notebook["metadata"]
-    for cell in notebook["cells"]:
-        cell["metadata"].pop("trusted", None)
-    notebook["metadata"]["kernelspec"]["name"] = "none_such"
-    (lab[0] / "still.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+    content = saved(lab, page)
+    assert "widgets" not in json.loads(content)["metadata"]
+    (lab[0] / "still.ipynb").write_text(elsewhere(content), encoding="utf-8")
     reader = new_page(browser)
     reader.goto(lab[1]("still.ipynb"))
     reader.wait_for_selector(".jp-Notebook")
@@ -283,6 +305,43 @@ def test_the_saved_notebook_tells_all_with_a_new_kernel(lab, page, browser):
     expect(lost).to_be_hidden()
     assert reader.locator(".bl-root").count() == 0 and not reader.outside
     shot(reader, "new-kernel")
+    reader.close()
+
+
+def check_money(page) -> None:
+    """Of all that is shown, only the last paragraph, which is raw, has become formulas."""
+    told = page.locator(".jp-OutputArea-output").last.locator("p")
+    expect(told.last.locator("mjx-container")).to_have_count(4, timeout=SLOW)
+    assert page.locator("mjx-container").count() == 4  # whatever stands before was looked at before
+    texts = told.all_text_contents()
+    assert texts.count(MONEY) == 1  # the title
+    passage = r"cost $ 5 and then $ 6 , \ ( x \ ) , $ $ y $ $ , \ begin { z } w \ end { z }"
+    pages = page.locator(".bl-still p").all_text_contents() + texts
+    assert sum(passage in text for text in pages) == 3
+
+
+def test_money_is_no_formula(lab, browser):
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in (MONEY_LIVE, MONEY_STILL)])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(notebook, lab[0] / "money.ipynb")
+    page = new_page(browser)
+    page.goto(lab[1]("money.ipynb"))
+    page.get_by_text("| Idle").wait_for()
+    command(page, "notebook:run-all-cells")
+    page.wait_for_function(ALL_RAN)
+    root = page.locator(".bl-root")
+    expect(root.locator(".bl-token small", has_text="%")).to_have_count(1)
+    expect(root.locator(".bl-text")).to_have_value(MONEY)
+    expect(root.locator(".bl-token", has_text="$")).to_have_count(6)
+    check_money(page)
+    shot(page, "money")
+    (lab[0] / "money_still.ipynb").write_text(elsewhere(saved(lab, page, "money.ipynb")))
+    page.close()
+    reader = new_page(browser)
+    reader.goto(lab[1]("money_still.ipynb"))
+    check_money(reader)
+    assert reader.locator(".bl-root").count() == 0
     reader.close()
 
 
@@ -346,7 +405,7 @@ def test_without_its_kernel_the_page_says_to_run_the_cell_again(other, end):
 def test_a_page_made_of_an_executed_notebook_tells_all_offline(small, browser, tmp_path):
     """Without the scripts for formulas and the like that nbconvert asks for on every page."""
     notebook = nbformat.read(small, 4)
-    del notebook.cells[1]
+    notebook.cells[1].source = MONEY_LIVE
     nbformat.write(notebook, tmp_path / "small.ipynb")
     subprocess.run([sys.executable, "-m", "jupyter", "nbconvert", "--to", "html", "--execute",
                     "--HTMLExporter.require_js_url=", "--HTMLExporter.mathjax_url=",
@@ -354,7 +413,9 @@ def test_a_page_made_of_an_executed_notebook_tells_all_offline(small, browser, t
     reader = new_page(browser)
     reader.context.set_offline(True)
     reader.goto((tmp_path / "small.html").as_uri())
-    expect(reader.locator("table", has_text="true word")).to_be_visible()
+    expect(reader.locator("table", has_text="true word").first).to_be_visible()
+    expect(reader.get_by_text("cost $ 5 and then $ 6")).to_be_visible()
+    assert reader.locator("p span", has_text=re.compile(r"^[$\\]$")).count() == 10
     assert [url for url in reader.outside if not url.startswith("file:")] == []
     shot(reader, "nbconvert")
     reader.close()

@@ -1,13 +1,16 @@
 """Checkpoints: whole or not at all, hashed, two kept and the best."""
 
-import json
+import shutil
+import zipfile
 
 import pytest
 import torch
 
 from bertlib.bert import BertConfig, BertForMaskedLM
-from bertlib.checkpoint import Checkpoints, load_state, load_weights
+from bertlib.checkpoint import Checkpoints
 from bertlib.files import InputError, atomic_write
+from bertlib.records import write_json
+from bertlib.states import load_state, load_weights
 
 
 def state(number: int) -> dict:
@@ -52,16 +55,60 @@ def test_a_damaged_newest_file_is_passed_over(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../../victim.txt", "/etc/hosts", "step_1.pt",
-                                  "a/step_00000001.pt"])
-def test_an_index_that_names_other_files_is_refused_and_they_stay(tmp_path, name):
+                                  "a/step_00000001.pt", "step_00000001.pt\n"])
+def test_an_index_that_names_other_files_is_not_used_and_they_stay(tmp_path, name):
     entry = {"file": name, "step": 1, "sha256": ""}
     (tmp_path / "victim.txt").write_text("mine")
-    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "run" / "checkpoints" / "index.json").write_text(
-        json.dumps({"best": None, "checkpoints": [entry] * 3}))
-    with pytest.raises(InputError, match="damaged"):
-        Checkpoints(tmp_path / "run" / "checkpoints")
+    folder = tmp_path / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    write_json(folder / "index.json", {"best": None, "checkpoints": [entry] * 3})
+    kept = Checkpoints(folder)
+    assert kept.entries == []
+    for step in (1, 2, 3):
+        kept.save(state(step), step)
     assert (tmp_path / "victim.txt").read_text() == "mine"
+
+
+def test_states_are_found_without_their_index_and_what_is_damaged_is_not(tmp_path):
+    kept = Checkpoints(tmp_path, keep=3)
+    for step in (1, 2, 3):
+        path = kept.save(state(step), step)
+        kept.save_best(state(step)["model"], step, 1.0 + step, 64)
+    numbers = state(3)["model"]["w"].numpy().tobytes()
+    path.write_bytes(path.read_bytes().replace(numbers, b"x" * len(numbers)))
+    before = kept.entries[:2], kept.best
+    (tmp_path / "index.json").unlink()
+    again = Checkpoints(tmp_path, keep=3)
+    assert (again.entries, again.best) == before
+    [note] = again.notes
+    assert "is missing: 2 states" in note
+    again.clear()  # nothing is removed while nobody knows what belongs there
+    assert path.exists()
+    again.save(state(4), 4)
+    assert [entry["step"] for entry in Checkpoints(tmp_path, keep=3).entries] == [1, 2, 4]
+    assert Checkpoints(tmp_path).notes == []
+
+
+def test_what_a_killed_process_left_is_cleared_and_what_is_listed_stays(tmp_path):
+    kept = Checkpoints(tmp_path)
+    for step in (1, 2):
+        kept.save(state(step), step)
+    kept.save_best(state(2)["model"], 2, 1.0, 0)
+    for name in ("step_00000003.pt", "best_00000001.pt", "mine.pt"):
+        (tmp_path / name).write_bytes(b"x")
+    Checkpoints(tmp_path).clear()
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["best_00000002.pt", "index.json", "mine.pt", "step_00000001.pt",
+                    "step_00000002.pt"]
+
+
+def test_a_folder_that_is_removed_during_a_run_is_told(tmp_path):
+    kept = Checkpoints(tmp_path / "run" / "checkpoints")
+    kept.save(state(1), 1)
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(InputError, match="was removed while its run was at work"):
+        kept.save(state(2), 2)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -91,7 +138,24 @@ def test_weights_of_another_shape_are_refused_by_name():
         load_weights(models[0], models[2].state_dict(), "The checkpoint 'x.pt'")
 
 
-def test_a_damaged_index_is_refused(tmp_path):
-    (tmp_path / "index.json").write_text(json.dumps([1]))
-    with pytest.raises(InputError, match="index"):
-        Checkpoints(tmp_path)
+class Greedy:
+    """What a pickle can ask for: as many bytes as it likes."""
+
+    def __reduce__(self):
+        return bytearray, (1 << 34,)
+
+
+def test_a_checkpoint_that_would_take_memory_is_refused(tmp_path):
+    torch.save({"model": {}, "step": 1, "more": Greedy()}, tmp_path / "greedy.pt")
+    torch.save(state(1), tmp_path / "plain.pt")
+    packed = zipfile.ZipFile(tmp_path / "packed.pt", "w", zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(tmp_path / "plain.pt") as plain, packed:
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    for name in ("greedy.pt", "packed.pt"):
+        with pytest.raises(InputError, match="no checkpoint that can be read .ValueError"):
+            load_state(tmp_path / name)
+    with (tmp_path / "plain.pt").open("r+b") as stream:
+        stream.truncate(1 << 40)
+    with pytest.raises(InputError, match="more than the"):
+        load_state(tmp_path / "plain.pt")

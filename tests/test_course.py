@@ -104,7 +104,7 @@ def test_the_card_tells_the_numbers_of_the_config():
     config = json.loads((MODEL / "config.json").read_text())
     shape, run = config["model"], config["run"]
     weights = (MODEL / "model.safetensors").read_bytes()
-    assert sha256(weights) == config["sha256"]
+    assert sha256(weights) == config["weights_sha256"]
     sizes = ", ".join(str(shape[name]) for name in ("n_layer", "n_head", "d_model", "d_ff"))
     wanted = {
         "layers, heads, d_model, d_ff": sizes,
@@ -121,7 +121,7 @@ def test_the_card_tells_the_numbers_of_the_config():
         "validation accuracy": f"{run['val_accuracy']:.1%}",
         "hidden words scored": f"{run['masked_words']:,}",
         "bytes of model.safetensors": f"{len(weights):,}",
-        "SHA-256 of model.safetensors": config["sha256"],
+        "SHA-256 of model.safetensors": config["weights_sha256"],
     }
     told = {row[0]: row[1] for row in table(prose(CARD).split("## Uses")[0])[1:]}
     assert told == wanted

@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from bertlib.files import PROJECT, InputError, Parser, atomic_write, run_command, short, write_json
+from bertlib.files import (
+    PROJECT,
+    InputError,
+    Parser,
+    atomic_write,
+    clear_leftovers,
+    refuse_links,
+    run_command,
+    short,
+)
+from bertlib.records import write_json
 
 COMMAND = """
 import resource, signal, sys
@@ -104,6 +114,43 @@ def test_another_file_s_error_keeps_its_name(tmp_path):
     with pytest.raises(FileNotFoundError) as caught, atomic_write(tmp_path / "a.bin"):
         (tmp_path / "source").read_bytes()
     assert caught.value.filename == str(tmp_path / "source") and left_names(tmp_path) == []
+
+
+HELD = """
+import signal, sys
+from pathlib import Path
+from bertlib.files import atomic_write
+with atomic_write(Path(sys.argv[1])) as stream:
+    stream.write(b"half")
+    print("here", flush=True)
+    signal.pause()
+"""
+
+
+def test_what_a_killed_process_left_is_cleared_and_what_a_live_one_writes_is_not(tmp_path):
+    command = [sys.executable, "-c", HELD, tmp_path / "a.bin"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"here\n"
+        (tmp_path / ".old.tmp").write_bytes(b"left")
+        (tmp_path / "mine.tmp").write_bytes(b"mine")
+        clear_leftovers(tmp_path)
+        names = sorted(left_names(tmp_path))
+        assert len(names) == 2 and names[0].startswith(".a.bin.") and names[1] == "mine.tmp"
+        process.kill()
+    clear_leftovers(tmp_path)
+    assert left_names(tmp_path) == ["mine.tmp"]
+
+
+def test_links_in_a_folder_are_refused_and_the_folder_itself_may_be_one(tmp_path):
+    run = tmp_path / "disk" / "run0"
+    (run / "logs").mkdir(parents=True)
+    (tmp_path / "run0").symlink_to(run)
+    refuse_links(tmp_path / "run0")
+    for link in (run / "plot.png", run / "logs" / "log.txt", run / "checkpoints"):
+        link.symlink_to(tmp_path / "victim")
+        with pytest.raises(InputError, match=f"{link.name}' is a link"):
+            refuse_links(run)
+        link.unlink()
 
 
 def test_endless_values_are_quoted_in_short():

@@ -2,7 +2,14 @@
 
 import re
 
-from bertlib.highlight import document_html, guesses_text, inline_html, page_html, page_text
+from bertlib.highlight import (
+    document_html,
+    guesses_text,
+    inline_html,
+    literal,
+    page_html,
+    page_text,
+)
 from bertlib.predict import Guess, Hole, Page
 
 
@@ -47,6 +54,21 @@ def test_html_is_escaped_and_says_all_without_style_or_colour():
     assert "2 ✗ wrong &lt;b&gt; 41 under 0.1%" in words
     assert page_html(PAGE).count("<b style=") == 3
     assert "/king/✓" in bare(inline_html(PAGE)) and "/and/✗" in bare(inline_html(PAGE))
+
+
+def test_signs_of_formulas_stand_apart_from_the_text_around_them():
+    money = Page(("[CLS]", "$", "5", "$", "\\", "sea", "[SEP]"),
+                 (hole(3, "$", ("$", 0.5), ("\\", 0.25)), hole(5, "sea", ("$", 0.5))))
+    title = r"<$5> \(x\) $$y$$ \begin{z}"
+    pages = (page_html(money, title), inline_html(money), document_html(money, title))
+    for page in pages:
+        shown = page.split("</title>")[-1]  # in a title there are no elements
+        assert not re.search(r"[^>][$\\]|[$\\](?!</span>)", shown) and "<span>$</span>" in shown
+    assert pages[2].startswith("<!doctype html>") and "<title>&lt;$5&gt; \\(x" in pages[2]
+    assert literal(title) == (
+        "&lt;<span>$</span>5&gt; <span>\\</span>(x<span>\\</span>) <span>$</span><span>$</span>y"
+        "<span>$</span><span>$</span> <span>\\</span>begin{z}")
+    assert literal("the sea & <b>") == "the sea &amp; &lt;b&gt;"
 
 
 def test_a_hidden_piece_is_read_together_with_its_word():

@@ -13,8 +13,9 @@ from parity import REFERENCE
 import bertlib
 from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.checkpoint import Checkpoints
-from bertlib.files import PROJECT, InputError, write_json
+from bertlib.files import PROJECT, InputError
 from bertlib.hub import MODEL, kind_of, load, load_shipped, main, save_shipped
+from bertlib.records import write_json
 from bertlib.runs import Identity
 from bertlib.settings import Settings
 from bertlib.tokens import Tokenizer
@@ -47,8 +48,10 @@ def test_a_damaged_or_foreign_shipped_model_is_refused(tokenizer, tmp_path):
     for changed, words in ((told.replace('"n_layer": 2', '"n_layer": 3'), "only the model has"),
                            (told.replace('"n_layer"', '"layers"'), "describes no model"),
                            (told.replace('"vocab_sha256": "', '"vocab_sha256": "x'), "vocabulary"),
-                           (told[:-9], "as JSON"), ("[]", "no JSON object")):
+                           (told[:-9], "is damaged"), ("[]", "Expected `object`")):
         config.write_text(changed)
+        if changed.endswith("}"):  # as somebody would who also renews the seal
+            write_json(config, json.loads(changed))
         with pytest.raises(InputError, match=words):
             load_shipped(tmp_path)
     with pytest.raises(InputError, match="nowhere"):
@@ -63,7 +66,8 @@ def a_run(tmp_path_factory, tokenizer):
     own = Tokenizer([*tokenizer.vocab[:500], "café"], lowercase=True, strip_accents=False)
     config = BertConfig.preset("fast", vocab_size=len(own), d_model=32, n_layer=2, seq_len=32)
     own.save(folder)
-    run = Identity("toy", asdict(config), Settings.make("smoke").as_dict(), own.sha256, [])
+    run = Identity("toy", asdict(config), Settings.make("smoke").as_dict(), own.sha256,
+                   own.rules.as_dict(), [])
     write_json(folder / "run.json", asdict(run))
     (folder / "checkpoints").mkdir()
     kept = Checkpoints(folder / "checkpoints")
@@ -116,15 +120,18 @@ def test_all_kinds_are_loaded_by_one_name(run, tmp_path):
             load(folder)
 
 
-def damage(path, old: str, new: str) -> None:
+def change(path, old: str, new: str) -> None:
+    """As somebody would who also renews the seal."""
     text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    if '"seal"' in text and old != "{":
+        write_json(path, json.loads(path.read_text()))
 
 
 @pytest.mark.parametrize(("name", "old", "new", "words"), [
     ("run.json", "{", "", "is damaged"),
-    ("run.json", '"version": 1', '"version": 2', "version 2"),
+    ("run.json", '"version": 2', '"version": 3', "version 3"),
     ("run.json", '"datasets"', '"data"', "is damaged"),
     ("run.json", '"n_layer": 2', '"n_layer": 3', "only the model has"),
     ("run.json", '"n_layer": 2', '"n_layer": "2"', "describes no model"),
@@ -132,12 +139,52 @@ def damage(path, old: str, new: str) -> None:
     ("run.json", '"vocab_sha256": "', '"vocab_sha256": "x', "501 tokens"),
     ("vocab.txt", "\nz\n", "\nzzq\n", "is not the model's"),
     ("tokenizer_config.json", "false", "0", "strip_accents is 0"),
-    ("checkpoints/index.json", "{", "", "index"),
+    ("tokenizer_config.json", "false", "true", 'washed by other rules.*"strip_accents": false'),
 ])
 def test_a_damaged_run_is_refused(run, name, old, new, words):
-    damage(run / name, old, new)
+    change(run / name, old, new)
     with pytest.raises(InputError, match=words):
         load(run)
+
+
+def test_no_letter_of_a_sealed_file_changes_unseen(run):
+    path, (wanted, _) = run / "run.json", load(run)
+    content = path.read_bytes()
+    for place in range(0, len(content), 7):
+        flipped = bytearray(content)
+        flipped[place] ^= 1
+        path.write_bytes(flipped)
+        try:
+            found, _ = load(run)
+        except InputError as error:
+            assert "run.json" in str(error)
+        else:  # a space of another kind: it says the same
+            assert json.loads(flipped) == json.loads(content) and same(found, wanted)
+
+
+def test_a_run_without_its_index_is_found_and_said(run, capsys):
+    index = run / "checkpoints" / "index.json"
+    for word in ("missing", "damaged"):
+        if word == "missing":
+            index.unlink()
+        else:
+            index.write_text('{"best": null')
+        wanted = torch.load(run / "checkpoints" / "step_00000007.pt")["model"]
+        found = load(run)[0].state_dict()
+        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+        assert f"index.json' is {word}: 2 states" in capsys.readouterr().err
+        best = torch.load(run / "checkpoints" / "best_00000003.pt")["model"]
+        name = "encoder.embeddings.token.weight"
+        assert torch.equal(load(run, best=True)[0].state_dict()[name], best[name])
+
+
+def test_a_damaged_checkpoint_that_is_passed_over_is_said(run, capsys):
+    path = run / "checkpoints" / "step_00000007.pt"
+    path.write_bytes(path.read_bytes()[:-1])
+    found = load(run)[0].state_dict()
+    wanted = torch.load(run / "checkpoints" / "step_00000003.pt")["model"]
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert "step 7 is passed over" in capsys.readouterr().err
 
 
 def test_a_run_without_a_whole_checkpoint_or_words_is_refused(run):

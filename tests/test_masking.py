@@ -66,6 +66,10 @@ def test_the_same_seed_draws_the_same_puzzle(tokenizer, masker):
     assert not torch.equal(one.input_ids, other.input_ids)
 
 
+def test_a_rate_of_zero_hides_the_least_not_the_usual_share(tokenizer, masker):
+    assert len(masker(full_rows(tokenizer), generator(), rate=0.0).positions) == 64  # one a row
+
+
 def test_shares_are_settings(tokenizer):
     masker = Masker(tokenizer, MaskingConfig(rate=0.5, masked=1.0, random=0.0))
     masked = masker(full_rows(tokenizer), generator())

@@ -1,5 +1,9 @@
 """Chunks: nothing is lost but a tail that is counted, and every length has its masks."""
 
+import os
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -75,6 +79,14 @@ def test_text_chunks_end_before_a_word_begins_and_hold_one_document(tokenizer):
     assert all(row[0] == word[0] for row in flat[:-1]) and packer.n_rest() == 0
     pieces = Packer(tokenizer, 16, "text")([(word[:1] + word[1:2] * 40, True)])
     assert pieces.shape[0] == 3  # a word that fits no chunk is cut where the chunk ends
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, names are Unicode")
+def test_a_text_whose_name_is_no_unicode_is_prepared(tmp_path):
+    text = Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.txt"))
+    text.write_text(documents(["the king of the sea . " * 30] * 40))
+    headers = prepare(PrepareConfig(text, "t", tmp_path, VOCAB, 32))
+    assert {header.origin.source for header in headers.values()} == {"caf?.txt"}
 
 
 def test_marks_that_look_like_special_tokens_are_text(tmp_path):

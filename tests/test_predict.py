@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 
 import pytest
@@ -196,6 +197,10 @@ def test_the_command_refuses_what_it_cannot_answer(shipped, tmp_path, refused):
     assert "no folder" in refused(main, "a [MASK]", "--model", tmp_path / "none")
     assert "top is 0" in refused(main, "a [MASK]", "--model", shipped, "--top", 0)
     assert "has no [MASK]" in refused(main, "a mask", "--model", shipped)
+    foreign = os.fsdecode(b"caf\xe9 [MASK]")  # as it comes from a terminal that is not UTF-8
+    message = refused(main, foreign, "--model", shipped)
+    assert r"The text 'caf\udce9 [MASK]' holds '\udce9', letter 4, which is half a" in message
+    assert "byte that is not UTF-8" in message
 
 
 def test_a_page_survives_a_file(tmp_path):

@@ -19,6 +19,7 @@ from bertlib.dataset_file import read_header
 from bertlib.files import PROJECT, InputError
 from bertlib.prepare_mlm_dataset import PrepareConfig, prepare
 from bertlib.pretrain import main, pretrain
+from bertlib.records import write_json
 from bertlib.runlog import read_metrics
 from bertlib.runs import Identity, Run
 from bertlib.settings import Settings
@@ -271,9 +272,64 @@ def test_a_damaged_card_is_refused_by_name_and_blocks_no_other_run(own):
         with pytest.raises(InputError, match="run.json' is damaged"):
             pretrain(small(max_iters=8), own, "toy", "run0")
     assert pretrain(small(max_iters=8), own, "toy").name == "run1"
-    (folder / "run.json").write_text(whole.replace('"version": 1', '"version": 9'))
-    with pytest.raises(InputError, match="version 9"):
+    for change, words in (({"version": 9}, "version 9"), ({"settings": {"sed": 1}}, "'sed'")):
+        write_json(folder / "run.json", json.loads(whole) | change)
+        with pytest.raises(InputError, match=f"another version of this code.*{words}"):
+            pretrain(small(max_iters=8), own, "toy", "run0")
+
+
+def test_what_is_damaged_in_a_run_is_told_before_it_goes_on(own, capsys):
+    folder = pretrain(small(max_iters=8, val_interval=2), own, "toy", watch=interrupt)
+    metrics = folder / "logs" / "metrics.jsonl"
+    whole = metrics.read_text()
+    metrics.write_text(whole.replace('"loss": ', '"loss": 1', 1))
+    with pytest.raises(InputError, match="Line 1 of .*metrics.jsonl' is damaged .*take it out"):
+        pretrain(small(max_iters=8, val_interval=2), own, "toy")
+    metrics.write_text(whole)
+    (folder / "checkpoints" / "index.json").unlink()
+    (folder / "checkpoints" / ".step_00000005.pt.x.tmp").write_bytes(b"half")
+    assert pretrain(small(max_iters=8, val_interval=2), own, "toy") == folder
+    assert "index.json' is missing: 1 states" in capsys.readouterr().out
+    assert "index.json' is missing" in (folder / "logs" / "log.txt").read_text()
+    assert "from step 4" in (folder / "logs" / "log.txt").read_text()
+    (folder / "report.json").write_text("{")  # it counts as unfinished, and is made anew
+    assert pretrain(small(max_iters=8, val_interval=2), own, "toy") == folder
+    assert json.loads((folder / "report.json").read_text())["steps"] == 8
+    assert not list(folder.glob("*/.*.tmp"))
+
+
+def test_a_checkpoint_of_another_version_is_refused(own):
+    folder = pretrain(small(max_iters=8), own, "toy", watch=interrupt)
+    kept = Checkpoints(folder / "checkpoints")
+    whole, few = kept.newest(), {"cpu": torch.zeros(3), "cuda": None}
+    for change in ({"optimizers": []}, {"optimizers": [{}]}, {"scaler": 7}, {"batches": None},
+                   {"batches": {"epoch": "x"}}, {"batches": {"epoch": 0}}, {"random": few},
+                   {"random": [None]}, {"random": [few]}, {"tokens": None}, {"seconds": "long"},
+                   {"seconds": -1.0}, None):
+        kept.save(whole | change if change else
+                  {name: whole[name] for name in whole if name != "tokens"}, 4)
+        with pytest.raises(InputError, match="another version of this code .*--resume never"):
+            pretrain(small(max_iters=8), own, "toy")
+    kept.save(whole, 4)
+    assert pretrain(small(max_iters=8), own, "toy") == folder
+
+
+@pytest.mark.parametrize("name", ["logs/log.txt", "logs/metrics.jsonl", "plot.png", "lock",
+                                  "report.json", "checkpoints", "logs", "run.json"])
+def test_links_in_a_foreign_run_folder_lead_nowhere(own, name):
+    folder = pretrain(small(max_iters=8), own, "toy", watch=interrupt)
+    victim = own / "victim"
+    path = folder / name
+    if path.exists():
+        path.rename(victim)
+    else:
+        victim.write_text("mine")
+    path.symlink_to(victim)
+    files = [victim] if victim.is_file() else sorted(victim.iterdir())
+    before = {file: file.read_bytes() for file in files}
+    with pytest.raises(InputError, match=f"{path.name}' is a link"):
         pretrain(small(max_iters=8), own, "toy", "run0")
+    assert before == {file: file.read_bytes() for file in files}
 
 
 # -- what diverges -----------------------------------------------------------------------------
@@ -305,10 +361,9 @@ def test_the_first_record_after_a_cut_line_is_not_swallowed(own):
     folder = pretrain(small(max_iters=8), own, "toy", watch=interrupt)
     path = folder / "logs" / "metrics.jsonl"
     path.write_bytes(path.read_bytes()[:-7])
-    before = len(path.read_bytes().splitlines())
+    cut = path.read_bytes().splitlines()[-1]
     pretrain(small(max_iters=8), own, "toy")
-    records = path.read_text().splitlines()[before:]
-    assert json.loads(records[0])["step"] == 4
+    assert cut + b"\n" not in path.read_bytes()
     assert [record["step"] for record in read_metrics(folder, "val")] == [0, 3, 4, 6, 8]
 
 

@@ -7,11 +7,11 @@ import pytest
 
 from bertlib.files import PROJECT
 
-ORDER = ["files", "texts", "corpus", "vocab", "tokens", "masking", "dataset_header",
+ORDER = ["files", "records", "texts", "corpus", "vocab", "tokens", "masking", "dataset_header",
          "dataset_file", "data", "packing", "prepare_mlm_dataset", "attention", "blocks", "bert",
-         "counts", "baselines", "settings", "device", "optim", "checkpoint", "runlog", "runs",
-         "interrupts", "ranks", "published", "hub", "learner", "scoring", "trainer", "plots",
-         "workspace", "parameters", "pretrain", "page", "predict", "samples", "highlight",
+         "counts", "baselines", "settings", "device", "optim", "states", "checkpoint", "runlog",
+         "runs", "interrupts", "ranks", "published", "hub", "learner", "scoring", "trainer",
+         "plots", "workspace", "parameters", "pretrain", "page", "predict", "samples", "highlight",
          "live", "widget", "analysis", "shapes", "checks", "ablate", "bench_data", "bench_overlap",
          "bench_train", "bench"]
 PACKAGE = PROJECT / "bertlib"

@@ -33,6 +33,19 @@ def test_the_endings_that_people_use_are_taken(tmp_path, name):
     assert list(read_documents(tmp_path / name)) == WANTED
 
 
+@pytest.mark.parametrize(("line", "parted"), [
+    ("a" * 20_000 + " = T = ", "titles"), ("a" + " " * 70_000 + "b", "blank"),
+    (" " * 30_000 + "b", "blank"), ("a " * 50_000, "lines"),
+])
+def test_a_piece_of_a_long_line_opens_no_document(tmp_path, line, parted):
+    (tmp_path / "x.txt").write_text(f"first\n{line}\nlast\n")
+    (tmp_path / "y.txt").write_text("first\na\nlast\n")
+    documents = list(read_documents(tmp_path / "x.txt", parted))
+    assert len(documents) == len(list(read_documents(tmp_path / "y.txt", parted)))
+    found = "".join(text for document in documents for text in document)
+    assert found.replace(" ", "") == "first" + line.replace(" ", "") + "last"
+
+
 def test_a_folder_of_texts_is_read_in_the_order_of_names(tmp_path):
     (tmp_path / "b.txt").write_text("third\n")
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"first\n = T = \nsecond"))
@@ -117,6 +130,12 @@ def test_a_bad_byte_is_told_with_the_number_of_its_line(tmp_path, monkeypatch, e
     (tmp_path / "x.txt").write_bytes(b"good" + end + (b"more" + end) * 399 + bad)
     with pytest.raises(InputError, match=words):
         list(read_documents(tmp_path / "x.txt"))
+
+
+def test_half_a_character_in_a_record_is_told_with_its_line(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"text": "sea \\ud83d\\udc1f"}\n{"text": "sea \\ud800"}\n')
+    with pytest.raises(InputError, match=r"x.jsonl', line 2, holds '\\ud800', letter 5, which is"):
+        list(read_documents(tmp_path / "x.jsonl"))
 
 
 def test_what_is_no_regular_file_is_refused(tmp_path):

@@ -110,7 +110,8 @@ def test_the_file_beside_the_vocabulary_overrules_its_words(tmp_path, tokenizer)
 
 
 @pytest.mark.parametrize(("content", "words"), [
-    ("{", "as JSON"), ("[]", "no JSON object"), ('{"do_lower_case": 1}', "do_lower_case is 1"),
+    ("{", "is damaged"), ("[]", "Expected `object`"),
+    ('{"do_lower_case": 1}', "do_lower_case is 1"),
     ('{"do_lower_case": null}', "do_lower_case is None"),
     ('{"strip_accents": "no"}', "strip_accents is 'no'"),
     ('{"tokenizer_class": "BertJapaneseTokenizer"}', "BertJapaneseTokenizer"),

@@ -33,6 +33,7 @@ def test_a_token_that_no_line_holds_is_not_written(tmp_path, token):
     (HEAD + b"a\n\nb\n", "Line 7"),
     (b"\xff\xfe\x00", "UTF-8"),
     (b"", "[PAD]"),
+    (HEAD, "holds the special tokens alone"),
 ])
 def test_a_bad_vocabulary_is_refused(tmp_path, content, words):
     (tmp_path / "vocab.txt").write_bytes(content)

@@ -1,6 +1,8 @@
 """The highlighter without a browser: every command, and what the reader is told."""
 
 import base64
+import functools
+import json
 
 import pytest
 import torch
@@ -8,6 +10,11 @@ import torch
 from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.predict import attention_maps, word_shares
 from bertlib.widget import Highlighter
+
+COMMANDS = ("read", "toggle", "mask", "clear", "score", "puzzle", "compare", "attend", "export")
+DEEP = functools.reduce(lambda inner, _: [inner], range(100_000), [])  # repr() fails
+ODD = (True, False, None, 1.0, float("nan"), 10**400, -1, "1", "\ud800", "__class__", [], [1], {},
+       {"do": "mask"}, DEEP)
 
 
 def build(tokenizer, seed=0):
@@ -58,7 +65,7 @@ def test_fifteen_percent_are_hidden_and_shown_again(page):
 
 @pytest.mark.parametrize(("text", "words"), [
     ("", "no word"), ("   ", "no word"), ("king " * 60, "62 tokens, the model reads 32"),
-    ("the \U0001f40e went", "read as [UNK]: \U0001f40e"),
+    ("the \U0001f40e went", "read as [UNK]: '\U0001f40e'"),
 ])
 def test_odd_text_gets_a_plain_message(page, text, words):
     page.receive({"do": "read", "text": text})
@@ -66,6 +73,62 @@ def test_odd_text_gets_a_plain_message(page, text, words):
     assert len(page.state["tokens"]) <= 32
     page.receive({"do": "toggle", "index": 1})
     assert page.state["masked"] == [1]
+
+
+def plain(page) -> str:
+    """The state as strict JSON in UTF-8, which Jupyter sends."""
+    written = json.dumps(page.state, allow_nan=False, ensure_ascii=False)
+    assert json.loads(written) == page.state and written.encode()
+    return written
+
+
+def test_a_megabyte_is_not_carried_along(page):
+    page.receive({"do": "read", "text": "the king went to the sea . " * 40_000})
+    assert page.state["message"].startswith("The text has 280,002 tokens, the model reads 32: ")
+    assert page.state["text"] == "the king went to the sea . " * 4 + "the king"  # 30 tokens
+    assert len(plain(page)) < 5_000
+    before = page.state["tokens"]
+    page.receive({"do": "read", "text": page.state["text"]})
+    assert page.state["tokens"] == before and page.state["message"] == ""
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("x" * 1_000_000, "The first 3 tokens of the text have 1,000,000 characters"),
+    (" " * 1_000_000 + "sea " * 40, "The first 32 tokens of the text have 1,000,119 characters"),
+    ("sea " * 500_001, "The text has 2,000,004 characters"),
+    ("the \ud800 sea", r"The text 'the \ud800 sea' holds '\ud800', letter 5"),
+    (None, "no word"), (1, "no word"), ({"text": "sea"}, "no word"),
+])
+def test_unreadable_text_is_told_and_the_one_before_stays(page, models, tokenizer, text, words):
+    before = page.state
+    page.receive({"do": "read", "text": text})
+    assert words in page.state["message"] and len(page.state["message"]) < 200
+    assert page.state | {"message": ""} == before and plain(page)
+    first = Highlighter(models, tokenizer, text)
+    assert words in first.state["message"] and first.state["tokens"] == ["[CLS]", "[SEP]"]
+    for do in COMMANDS:
+        first.receive({"do": do, "layer": 0, "head": 0, "index": 1})
+        assert plain(first)
+
+
+def test_a_long_unknown_word_is_told_in_short(page):
+    page.receive({"do": "read", "text": "the " + "x" * 5_000 + " sea"})
+    assert "'xxx" in page.state["message"] and len(page.state["message"]) < 100
+    assert page.state["tokens"] == ["[CLS]", "the", "[UNK]", "sea", "[SEP]"]
+
+
+@pytest.mark.parametrize("do", [*COMMANDS, *ODD], ids=[*COMMANDS, *map(str, range(len(ODD)))])
+def test_a_command_may_hold_anything(page, do):
+    assert {name for name in vars(Highlighter) if name.startswith("do_")} == {
+        f"do_{name}" for name in COMMANDS}
+    page.receive({"do": "toggle", "index": 2})
+    before = page.state
+    for odd in ODD:
+        page.receive({"do": do} | dict.fromkeys(("layer", "head", "index", "name", "format"), odd))
+        numbers = page.state["masked"] + page.state["head"] + [page.state["selected"]]
+        assert plain(page) and {type(number) for number in numbers} <= {int}, odd
+        if do in ("toggle", "compare", "attend") or do not in COMMANDS:
+            assert page.state == before, odd
 
 
 def test_pasted_markup_stays_text(page):
