@@ -66,11 +66,27 @@ def train_from_text(tell: Tell, base: Path) -> dict[str, Any]:
 
 
 def in_training(world: World, draw: random.Random, number: int) -> Iterator[Found]:
-    """A run dies at a random moment."""
-    changes, seconds = measured(world, world.base, train)
+    """A run dies at a random moment; each second one once more while it is resumed."""
+    _, seconds = measured(world, world.base, train)
     with world.spoiled(world.base) as base:
-        died = killed_at_a_moment(train, base, draw, seconds)
-        yield from went_on(world, base, train, died)
+        died = [killed_at_a_moment(train, base, draw, seconds) for _ in range(1 + number % 2)]
+        yield from went_on(world, base, train, *died)
+
+
+def two_at_once(world: World, draw: random.Random, number: int) -> Iterator[Found]:
+    """The same command is started twice: neither disturbs the other."""
+    clean = (world.base, world.half)[number % 2]
+    with world.spoiled(clean) as base:
+        children = [Child(lambda tell: train(tell, base)) for _ in range(2)]
+        for outcome in [child.end() for child in children]:
+            yield from complaints("of two at once", outcome)
+            if outcome.code == 0:
+                result = without_more(outcome.result, world.truth)
+                if result != world.truth:
+                    yield Found("lost", "of two at once, one ends otherwise",
+                                difference(world.truth, result))
+        yield from ended_well(weights_of(attempt(lambda tell: train(tell, base))),
+                              world.truth["weights"])
 
 
 def before_a_change(world: World, draw: random.Random, number: int) -> Iterator[Found]:
@@ -149,7 +165,8 @@ def forgets_random_state(world: World) -> bool:
 
 
 KINDS = [
-    Kind("kill-moment", "training killed at a random moment", in_training, 10, 3),
-    Kind("kill-change", "training, also resumed, killed before a change of a file",
+    Kind("kill-moment", "killed: training, at a random moment", in_training, 10, 3),
+    Kind("kill-change", "killed: training, before a change of a file",
          before_a_change, 14, 4),
+    Kind("two-at-once", "at once: the same command started twice", two_at_once, 1, 0.5),
 ]

@@ -177,9 +177,9 @@ def nowhere(world: World, draw: random.Random, number: int) -> Iterator[Found]:
 
 
 KINDS = [
-    Kind("limit-size", "files that may not grow (RLIMIT_FSIZE)", small_files, 2, 0.7),
-    Kind("limit-disk", "full disk (a tiny file system)", full_disk, 2, 0.7),
-    Kind("limit-read", "read-only folders", read_only, 1, 0.4),
-    Kind("limit-output", "output to a full device, a closed file, a reader that has gone",
+    Kind("limit-size", "room: files that may not grow (RLIMIT_FSIZE)", small_files, 2, 0.7),
+    Kind("limit-disk", "room: a full disk (a tiny file system)", full_disk, 2, 0.7),
+    Kind("limit-read", "room: read-only folders", read_only, 1, 0.4),
+    Kind("limit-output", "room: output to a full device, a closed file, a reader that has gone",
          nowhere, 2, 0.5),
 ]

@@ -15,6 +15,7 @@ from pathlib import Path
 from fault_child import ASKING, Child, Outcome, Tell, attempt
 from fault_kills import ended_well, measured, weights_of, went_on
 from fault_kinds import Found, Kind, complaints
+from fault_limits import JOBS, clean, with_room
 from fault_world import World, newest_run, train, train_by_command
 
 from bertlib import interrupts
@@ -70,6 +71,20 @@ def as_it_begins(world: World, draw: random.Random, number: int) -> Iterator[Fou
     yield from complaints("SIGINT as a command begins", outcome, -signal.SIGINT)
 
 
+def in_making(world: World, draw: random.Random, number: int) -> Iterator[Found]:
+    """SIGINT, SIGTERM and SIGHUP while something is made; the same command then makes it whole."""
+    (name, job), sign = JOBS[1 + number % 3], ASKING[number // 3 % 3]
+    _, seconds = measured(world, clean(world, job), job)
+    with world.spoiled(clean(world, job)) as base:
+        child = Child(lambda tell: job(tell, base))
+        time.sleep(draw.uniform(0, seconds))
+        child.send(sign)
+        outcome = child.end()
+        if outcome.code == -sign != -signal.SIGINT:  # it just ends
+            outcome = outcome._replace(code=130)
+        yield from with_room(world, f"{name}, asked to end", job, base, outcome)
+
+
 def vanishing(world: World, draw: random.Random, number: int) -> Iterator[Found]:
     """Someone removes a file or folder while a run uses it: it ends well, or says so."""
     name, step = VANISHING[number % len(VANISHING)], draw.randint(1, 11)
@@ -92,8 +107,10 @@ def vanishing(world: World, draw: random.Random, number: int) -> Iterator[Found]
 
 
 KINDS = [
-    Kind("signal", "training asked to end: SIGINT, SIGTERM, SIGHUP", asked_to_end, 5, 1.5),
-    Kind("signal-twice", "training interrupted twice", asked_twice, 2, 0.7),
-    Kind("signal-begin", "a command interrupted as it begins", as_it_begins, 2, 0.5),
-    Kind("vanish", "files and folders removed while a run uses them", vanishing, 2, 0.7),
+    Kind("signal", "asked to end: training, by SIGINT, SIGTERM, SIGHUP", asked_to_end, 5, 1.5),
+    Kind("signal-twice", "asked to end: training, twice", asked_twice, 2, 0.7),
+    Kind("signal-make", "asked to end: preparation, export, learning a vocabulary", in_making,
+         1, 1),
+    Kind("signal-begin", "asked to end: a command as it begins", as_it_begins, 2, 0.5),
+    Kind("vanish", "room: files and folders removed while a run uses them", vanishing, 2, 0.7),
 ]
