@@ -73,22 +73,6 @@ def in_training(world: World, draw: random.Random, number: int) -> Iterator[Foun
         yield from went_on(world, base, train, *died)
 
 
-def two_at_once(world: World, draw: random.Random, number: int) -> Iterator[Found]:
-    """The same command is started twice: neither disturbs the other."""
-    clean = (world.base, world.half)[number % 2]
-    with world.spoiled(clean) as base:
-        children = [Child(lambda tell: train(tell, base)) for _ in range(2)]
-        for outcome in [child.end() for child in children]:
-            yield from complaints("of two at once", outcome)
-            if outcome.code == 0:
-                result = without_more(outcome.result, world.truth)
-                if result != world.truth:
-                    yield Found("lost", "of two at once, one ends otherwise",
-                                difference(world.truth, result))
-        yield from ended_well(weights_of(attempt(lambda tell: train(tell, base))),
-                              world.truth["weights"])
-
-
 def before_a_change(world: World, draw: random.Random, number: int) -> Iterator[Found]:
     """A run dies before a change of a file; each third from its text on, and each second twice."""
     job = train_from_text if number % 3 == 2 else train
@@ -168,5 +152,4 @@ KINDS = [
     Kind("kill-moment", "killed: training, at a random moment", in_training, 10, 3),
     Kind("kill-change", "killed: training, before a change of a file",
          before_a_change, 14, 4),
-    Kind("two-at-once", "at once: the same command started twice", two_at_once, 1, 0.5),
 ]

@@ -1,4 +1,4 @@
-"""Signals, and folders that vanish: what asks a run to end, and what takes the ground from it.
+"""Others at work: a second start, signals that ask a run to end, folders that someone removes.
 
 A run that is asked to end saves the step that it is in; the same command then goes on.
 """
@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fault_child import ASKING, Child, Outcome, Tell, attempt
-from fault_kills import ended_well, measured, weights_of, went_on
-from fault_kinds import Found, Kind, complaints
+from fault_kills import ended_well, measured, weights_of, went_on, without_more
+from fault_kinds import Found, Kind, complaints, difference
 from fault_limits import JOBS, clean, with_room
 from fault_world import World, newest_run, train, train_by_command
 
@@ -22,6 +22,22 @@ from bertlib import interrupts
 
 VANISHING = ("runs", "runs/run0", "runs/run0/checkpoints", "runs/run0/logs", "runs/run0/run.json",
              "datasets", "vocab", "input")
+
+
+def two_at_once(world: World, draw: random.Random, number: int) -> Iterator[Found]:
+    """The same command is started twice: neither disturbs the other."""
+    clean = (world.base, world.half)[number % 2]
+    with world.spoiled(clean) as base:
+        children = [Child(lambda tell: train(tell, base)) for _ in range(2)]
+        for outcome in [child.end() for child in children]:
+            yield from complaints("of two at once", outcome)
+            if outcome.code == 0:
+                result = without_more(outcome.result, world.truth)
+                if result != world.truth:
+                    yield Found("lost", "of two at once, one ends otherwise",
+                                difference(world.truth, result))
+        yield from ended_well(weights_of(attempt(lambda tell: train(tell, base))),
+                              world.truth["weights"])
 
 
 def asked_to_end(world: World, draw: random.Random, number: int) -> Iterator[Found]:
@@ -107,6 +123,7 @@ def vanishing(world: World, draw: random.Random, number: int) -> Iterator[Found]
 
 
 KINDS = [
+    Kind("two-at-once", "at once: the same command started twice", two_at_once, 1, 0.5),
     Kind("signal", "asked to end: training, by SIGINT, SIGTERM, SIGHUP", asked_to_end, 5, 1.5),
     Kind("signal-twice", "asked to end: training, twice", asked_twice, 2, 0.7),
     Kind("signal-make", "asked to end: preparation, export, learning a vocabulary", in_making,
