@@ -3,7 +3,7 @@
 Read the modules in the order of the notebooks; each imports only those before it:
 
     files, records                                          errors, safe writing: used by all
-    texts, corpus                                           files -> documents, dealt out
+    lines, texts, corpus                                    files -> documents, dealt out
     vocab, tokens, masking                                  words -> ids -> puzzles
     dataset_header, dataset_file, data                      files of puzzles -> batches
     packing, prepare_mlm_dataset                            makes the files

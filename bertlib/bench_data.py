@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,11 +21,11 @@ import numpy as np
 
 from bertlib.corpus import Corpus
 from bertlib.data import dataset_path, load_dataset
-from bertlib.dataset_header import Origin
+from bertlib.dataset_header import CHUNKS_IN_BLOCK, Origin
 from bertlib.device import process_memory
 from bertlib.files import PROJECT, InputError, Parser, atomic_write
 from bertlib.masking import MaskingConfig
-from bertlib.packing import CHUNKS_IN_BLOCK, SplitWriter
+from bertlib.packing import SplitWriter
 from bertlib.prepare_mlm_dataset import PrepareConfig, batches, prepare
 from bertlib.texts import text_files
 from bertlib.tokens import Tokenizer
@@ -92,8 +91,7 @@ def random_dataset(folder: Path, tokens: int) -> Path:
     """A training file of so many tokens, with ids about as frequent as words are (Zipf's law)."""
     tokenizer = Tokenizer.load(VOCAB)
     origin = Origin("random", "", "", "", False, len(tokenizer), tokenizer.sha256,
-                    tokenizer.lowercase, tokenizer.strip_accents, asdict(tokenizer.special),
-                    "token")
+                    tokenizer.lowercase, tokenizer.strip_accents, tokenizer.special, "token")
     writer = SplitWriter("train", tokenizer, origin, MaskingConfig(), SEQ_LEN, 1, folder)
     ordinary = np.array(tokenizer.ordinary_ids, writer.waiting.dtype)
     draw, left = np.random.default_rng(0), tokens // SEQ_LEN

@@ -14,7 +14,7 @@ import torch
 from msgspec import Meta, convert
 
 from bertlib.files import InputError, atomic_write, read_bytes, sha256
-from bertlib.records import read_json, write_json
+from bertlib.records import Missing, read_json, write_json
 from bertlib.states import MOST_BYTES, load_state
 
 INDEX = "index.json"
@@ -62,7 +62,7 @@ class Checkpoints:
         try:
             index = read_json(self.folder / INDEX, Index, "it is made anew")
             self.entries, self.best = index["checkpoints"], index["best"]
-        except FileNotFoundError:
+        except Missing:
             self._recover("is missing")
         except InputError:
             self._recover("is damaged")

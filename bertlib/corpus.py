@@ -5,13 +5,18 @@ dealt out depends on the text alone: neither on the machine, nor on a seed of ma
 vocabulary, which is learned from the training split.
 """
 
+import math
 import random
-from collections import Counter
+from array import array
 from collections.abc import Iterator, Sequence
+from itertools import chain, pairwise
 from pathlib import Path
 
+import numpy as np
+
 from bertlib.files import InputError
-from bertlib.texts import TITLE, cut, read_documents
+from bertlib.lines import cut
+from bertlib.texts import TITLE, read_paragraphs
 
 SPLITS = ("train", "val", "test")
 SHARE = 10  # validation and test get one part in so many
@@ -35,48 +40,72 @@ class Corpus:
     Documents of one title are versions of one text, and go to one split. splits: the number of
     the split of each unit (not for pieces). characters: of the whole text. wikitext: whether the
     marks of WikiText were found; those that join words are then taken out, and `<unk>` is left to
-    the reader. Errors as in `texts.read_documents`.
+    the reader. Errors as in `texts.read_paragraphs`.
     """
 
     def __init__(self, path: Path, parted: str = "titles", unit: str = ""):
         self.path, self.parted = Path(path), parted
-        keys: list[str | int] = []  # a document's title, or its number if it has none
-        sizes: Counter[str | int] = Counter()
+        versions: dict[str, int] = {}  # the group of each title
+        groups, sizes = array("q"), array("q")  # a document's group, a group's characters
         self.wikitext = False
-        for number, document in enumerate(read_documents(path, parted)):
-            keys.append(document[0] if TITLE.fullmatch(document[0]) else number)
-            sizes[keys[-1]] += sum(map(len, document))
-            self.wikitext = self.wikitext or any(_is_wikitext(text) for text in document)
-        self.characters = sizes.total()
-        splits = dict(zip(sizes, deal(list(sizes.values())), strict=True))
+        for begins, text in read_paragraphs(path, parted):
+            if begins:
+                fresh = len(sizes)
+                group = versions.setdefault(text, fresh) if TITLE.fullmatch(text) else fresh
+                if group == fresh:
+                    sizes.append(0)
+                groups.append(group)
+            sizes[group] += len(text)
+            self.wikitext = self.wikitext or _is_wikitext(text)
+        self.characters, splits = sum(sizes), deal(sizes)
         self.unit = unit or ("documents" if _is_fair(sizes, splits) else "passages")
         if self.unit not in UNITS:
             raise InputError(f"The unit is '{unit}'; use one of {', '.join(UNITS)}.")
-        self.splits = [splits[key] for key in keys]
+        self.splits = bytes(splits[group] for group in groups)
         if self.unit == "passages":
-            self.splits = deal([sum(map(len, passage)) for passage in self.units()])
-
-    def units(self) -> Iterator[list[str]]:
-        """What is dealt out, in the order of the text: lists of paragraphs."""
-        limit = {"documents": 0, "pieces": PIECE,
-                 "passages": max(1, -(-self.characters // PASSAGES))}[self.unit]
-        for document in read_documents(self.path, self.parted):
-            if self.wikitext:
-                document = [_join(paragraph) for paragraph in document]
-            if self.unit == "passages":
-                document = [piece.strip() for text in document for piece in cut(text, limit)
-                            if piece.strip()]
-            yield from _in_parts(document, limit) if limit else (document,)
+            lengths: list[int] = []
+            for begins, text in self._parts():
+                if begins:
+                    lengths.append(0)
+                lengths[-1] += len(text)
+            self.splits = deal(lengths)
 
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:
-        """Each unit with the number of its split, 0 for training, 1 for validation, 2 for test."""
-        if self.unit == "pieces":
-            yield from _in_turn(self.units())
-        else:
-            yield from zip(self.splits, self.units(), strict=True)
+        """Each unit, a list of paragraphs, with the number of its split."""
+        unit: list[str] = []
+        for split, text, ends in self.paragraphs():
+            unit.append(text)
+            if ends:
+                yield split, unit
+                unit = []
+
+    def paragraphs(self) -> Iterator[tuple[int, str, bool]]:
+        """(split, text, whether a unit ends) of each paragraph, in the order of the text.
+
+        The split is 0 for training, 1 for validation, 2 for test.
+        """
+        splits = _in_turn() if self.unit == "pieces" else iter(self.splits)
+        for (begins, text), (ends, _) in pairwise(chain(self._parts(), [(True, "")])):
+            if begins:
+                split = next(splits)
+            yield split, text, ends
+
+    def _parts(self) -> Iterator[tuple[bool, str]]:
+        """The paragraphs, joined and cut as they are dealt out: (whether a unit begins, text)."""
+        limit = {"documents": math.inf, "pieces": PIECE,
+                 "passages": max(1, -(-self.characters // PASSAGES))}[self.unit]
+        size = 0  # of the unit so far; it ends a little over the limit
+        for begins, text in read_paragraphs(self.path, self.parted):
+            text = _join(text) if self.wikitext else text
+            pieces = cut(text, limit) if self.unit == "passages" else (text,)
+            for piece in filter(None, map(str.strip, pieces)):
+                size = 0 if begins or size > limit else size
+                yield size == 0, piece
+                size += len(piece)
+                begins = False
 
 
-def deal(sizes: Sequence[int]) -> list[int]:
+def deal(sizes: Sequence[int]) -> bytes:
     """The split of each unit by its size: 1 and 2 get a tenth of the total each, 0 the rest.
 
     Units are drawn in an order that is always the same, and the emptier of both takes the next if
@@ -84,48 +113,33 @@ def deal(sizes: Sequence[int]) -> list[int]:
     goes to training, unless too little is left without it.
     """
     draw = random.Random(SPLIT_SEED)
-    order = sorted((draw.random(), number) for number in range(len(sizes)))
-    total, held, splits = sum(sizes), {1: 0, 2: 0}, [0] * len(sizes)
+    order = np.argsort(array("d", (draw.random() for _ in sizes)))
+    total, held, splits = sum(sizes), {1: 0, 2: 0}, bytearray(len(sizes))
     for limit in (total / 100, total / SHARE, total):
         if min(held.values()) * SHARE > total / 2:
             break
-        for _, number in order:
+        for number in order:
             split = 2 if held[2] < held[1] else 1
             fits = SHARE * (held[split] + sizes[number] / 2) <= total  # nearer to a tenth with it
             if splits[number] == 0 and sizes[number] <= limit and fits:
                 splits[number] = split
                 held[split] += sizes[number]
-    return splits
+    return bytes(splits)
 
 
-def _is_fair(sizes: dict, splits: dict) -> bool:
+def _is_fair(sizes: Sequence[int], splits: bytes) -> bool:
     """Whether whole documents can be dealt out: ten or more, half of a tenth for each split."""
-    held = Counter()
-    for key, split in splits.items():
-        held[split] += sizes[key]
-    return len(sizes) >= FEW and 2 * SHARE * min(held[1], held[2]) >= sum(sizes.values())
+    held = [0, 0, 0]
+    for size, split in zip(sizes, splits, strict=True):
+        held[split] += size
+    return len(sizes) >= FEW and 2 * SHARE * min(held[1], held[2]) >= sum(held)
 
 
-def _in_turn(pieces: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
+def _in_turn() -> Iterator[int]:
     """Of each ten pieces in a row 8 train, 1 validates and 1 tests, in a drawn order."""
-    draw, order = random.Random(SPLIT_SEED), []
-    for piece in pieces:
-        if not order:
-            shares = (0,) * 8 + (1, 2)
-            order = draw.sample(shares, len(shares))
-        yield order.pop(), piece
-
-
-def _in_parts(paragraphs: list[str], limit: int) -> Iterator[list[str]]:
-    """Paragraphs in a row, together a little over `limit` characters; the last ones may be less."""
-    part, size = [], 0
-    for paragraph in paragraphs:
-        if size > limit:
-            yield part
-            part, size = [], 0
-        part.append(paragraph)
-        size += len(paragraph)
-    yield part
+    draw, shares = random.Random(SPLIT_SEED), (0,) * 8 + (1, 2)
+    while True:
+        yield from reversed(draw.sample(shares, len(shares)))
 
 
 def _is_wikitext(text: str) -> bool:

@@ -16,7 +16,7 @@ from bertlib.files import InputError
 from bertlib.masking import Masked, Masker
 from bertlib.tokens import Tokenizer
 
-NAME = re.compile(rf"({'|'.join(SPLITS)})_(?P<label>.+)_(?P<length>\d+)_(?P<seed>\d+)"
+NAME = re.compile(rf"(?P<split>{'|'.join(SPLITS)})_(?P<label>.+)_(?P<length>\d+)_(?P<seed>\d+)"
                   r"\.msgpack\.gz")
 
 
@@ -53,8 +53,22 @@ class Dataset:
 
 
 def load_dataset(path: Path, tokenizer: Tokenizer) -> Dataset:
-    """Open a dataset file; the second time is fast. Checks and errors as in `read_dataset`."""
-    return Dataset(*read_dataset(path, tokenizer))
+    """Open a dataset file; the second time is fast. Checks and errors as in `read_dataset`.
+
+    `InputError` also if it is named as another one.
+    """
+    header, block = read_dataset(path, tokenizer)
+    _check_name(Path(path), header)
+    return Dataset(header, block)
+
+
+def _check_name(path: Path, header: Header) -> None:
+    named = NAME.fullmatch(path.name)
+    if named and (named["split"], named["length"], named["seed"]) != (
+            header.split, str(header.max_len), str(header.seed)):
+        raise InputError(f"'{path}' holds another split, length or seed than its name says "
+                         f"({header.split}, {header.max_len}, {header.seed}); give it back its "
+                         "name, or prepare the dataset again.")
 
 
 class SplitFiles(NamedTuple):
@@ -76,8 +90,9 @@ def dataset_path(folder: Path, split: str, label: str, max_len: int, seed: int) 
 def find_datasets(folder: Path, label: str, max_len: int) -> SplitFiles:
     """The files of exactly this label and length in `folder`, in the order of their names.
 
-    Raises `InputError` if there are none, if some are missing, or if they are not of one text,
-    dealt out in one way: then some would train on what others validate.
+    Raises `InputError` if there are none, if some are missing or hold another split than their
+    name says, or if they are not of one text, dealt out in one way: then some would train on what
+    others validate.
     """
     kinds = [match for match in map(NAME.fullmatch, _names(folder)) if match]
     here = [match for match in kinds if (match["label"], int(match["length"])) == (label, max_len)]
@@ -95,7 +110,9 @@ def find_datasets(folder: Path, label: str, max_len: int) -> SplitFiles:
     train, val, test = found.values()
     origin = read_header(train[0]).origin
     for path in (*train, *val, *test):
-        if read_header(path).origin != origin:
+        header = read_header(path)
+        _check_name(path, header)
+        if header.origin != origin:
             raise InputError(f"'{path}' and '{train[0]}' have one label, but not one text, split "
                              "and vocabulary; remove one or prepare it under another label.")
     return SplitFiles(train, val[0], test[0])

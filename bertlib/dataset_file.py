@@ -1,32 +1,34 @@
 """The dataset file that travels, and the unpacked one beside it that loads at once.
 
-A dataset file is a gzip stream of msgpack objects: a header (`Header`), then blocks of chunks.
+A dataset file is two gzip members: a header (`Header`), then blocks of chunks, as msgpack objects.
 Ids travel as bytes, not as lists of ints: a chunk of 128 tokens takes 256 bytes and no parsing.
 Each chunk also carries one frozen puzzle, so that all who validate score the same masks.
 
 The first load writes all arrays into `<name>.unpacked`, which later loads map into memory. That
 file is never more than a copy: one that does not fit the header, or cannot be written, is made
-anew or done without.
+anew or done without. A file that lies is refused before more than a block of it is in memory.
 """
 
 import gzip
 import hashlib
+import os
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO
 
 import msgpack
 import numpy as np
 
-from bertlib.dataset_header import Header, parse_header
+from bertlib.dataset_header import CHUNKS_IN_BLOCK, Header, parse_header
 from bertlib.files import InputError, atomic_write
 from bertlib.tokens import Tokenizer
 
-T = TypeVar("T")
-BLOCK_LIMIT = 64 * 1024 * 1024  # bytes of one block, before compression
+MOST_HEADER = 1 << 16  # bytes, packed or not; honest ones have about a thousand
+MOST_PACKED = 1032  # bytes that gzip can pack into one, the limit of its format
+SEAL = 32  # bytes at the end of an unpacked copy
 UNREADABLE = (OSError, EOFError, zlib.error, ValueError, TypeError, LookupError,
               msgpack.exceptions.UnpackException)
 
@@ -41,57 +43,95 @@ class Block:
 
     def pack(self) -> dict[str, bytes | int]:
         """As a msgpack object: the count and three strings of little-endian bytes."""
-        arrays = {name: getattr(self, name).tobytes() for name in ("ids", "positions", "replaced")}
-        return {"count": len(self.ids), **arrays}
+        return {"count": len(self.ids)} | {name: a.tobytes() for name, a in vars(self).items()}
 
-    def check_ids(self, vocab_size: int) -> None:
-        """`ValueError` if an id lies outside the vocabulary."""
-        if max(self.ids.max(), self.replaced.max()) >= vocab_size:
+    def check_ranges(self, header: Header) -> None:
+        """`ValueError` if an id lies outside the vocabulary or a position outside its chunk."""
+        if max(self.ids.max(), self.replaced.max()) >= header.vocab_size:
             raise ValueError("it holds ids outside the vocabulary")
+        if self.positions.max() > header.max_len:
+            raise ValueError("it holds positions outside a chunk")
+
+    def check(self, header: Header) -> None:
+        """`ValueError` unless the masks are such as `Masker` draws: ascending, words for words.
+
+        Only a chunk that holds no word, such as one of [UNK] alone, has none.
+        """
+        self.check_ranges(header)
+        special, places = header.origin.special_ids, self.positions
+        words = np.ones(header.vocab_size, bool)  # or [MASK], which is put in place of words
+        words[[special.pad, special.unk, special.cls, special.sep]] = False
+        used = places < header.max_len  # [n, M]
+        labels = np.take_along_axis(self.ids, np.minimum(places, header.max_len - 1), 1)
+        if not (words[labels] & words[self.replaced])[used].all():
+            raise ValueError("it hides what is no word")
+        if not ((places[:, 1:] > places[:, :-1]) | ~used[:, 1:]).all():
+            raise ValueError("its masks are in disorder")
+        if (used[:, 0] != words[self.ids].any(1)).any():
+            raise ValueError("it holds words, but hides none")
 
 
 def read_dataset(path: Path, tokenizer: Tokenizer) -> tuple[Header, Block]:
     """Header and chunks of a dataset file; from its unpacked copy, if that is there and whole.
 
     Raises `InputError` if the file is missing, truncated, altered, of another format or made
-    with another vocabulary. Never decompresses more than the header announces.
+    with another vocabulary, or if neither the disk nor the memory has room for its chunks.
     """
-    def whole(unpacker: msgpack.Unpacker) -> tuple[Header, Block]:
-        header = parse_header(unpacker.unpack(), path)
-        _check_vocab(header, tokenizer, path)
-        copy = path.with_name(f"{path.name}.unpacked")
-        return header, map_unpacked(copy, header) or _unpack(unpacker, header, copy)
-
     path = Path(path)
-    return _open(path, whole)
+    header, copy = read_header(path), path.with_name(f"{path.name}.unpacked")
+    _check_vocab(header, tokenizer, path)
+    if mapped := map_unpacked(copy, header):
+        return header, mapped
+    with suppress(OSError):  # a read-only folder, a full disk
+        write_unpacked(copy, header, _read_blocks(path, header))
+        if mapped := map_unpacked(copy, header):
+            return header, mapped
+    try:
+        return header, _gather(header, _read_blocks(path, header))
+    except MemoryError:
+        raise InputError(f"The dataset '{path}' takes {header.n_bytes:,} bytes unpacked; free as "
+                         "much space in its folder.") from None
 
 
 def read_header(path: Path) -> Header:
     """What a dataset file says about itself; errors as in `read_dataset`."""
-    return _open(path, lambda unpacker: parse_header(unpacker.unpack(), path))
+    with _refused(path), Path(path).open("rb") as file:
+        header = parse_header(msgpack.unpackb(_read_front(file)), path)
+        if header.n_bytes > MOST_PACKED * os.fstat(file.fileno()).st_size:
+            raise ValueError(f"no file of its size holds {header.count:,} chunks")
+        return header
 
 
-def _open(path: Path, read: Callable[[msgpack.Unpacker], T]) -> T:
-    """What `read` makes of a dataset file; all that can go wrong as one `InputError`."""
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """All that can go wrong while a dataset file is read, as one `InputError`."""
     if not Path(path).is_file():
         raise InputError(f"There is no dataset '{path}'; make it with prepare-mlm-dataset.")
     try:
-        with gzip.open(path) as stream:
-            return read(msgpack.Unpacker(
-                stream, read_size=1 << 20, max_buffer_size=BLOCK_LIMIT, max_map_len=32))
+        yield
     except InputError:
         raise
     except UNREADABLE as error:
         raise InputError(
-            f"The dataset '{path}' is truncated or altered ({error}); make it again with "
-            "prepare-mlm-dataset."
+            f"The dataset '{path}' is truncated or altered ({str(error) or 'it ends too early'}); "
+            "make it again with prepare-mlm-dataset."
         ) from None
+
+
+def _read_front(file: BinaryIO) -> bytes:
+    """The first gzip member of a file, which then stands behind it."""
+    start, member = file.read(MOST_HEADER), zlib.decompressobj(wbits=31)  # 31: gzip's own frame
+    front = member.decompress(start, MOST_HEADER)
+    if not member.eof:  # only at the end is the CRC checked
+        raise ValueError("its header has no end")
+    file.seek(len(start) - len(member.unused_data))
+    return front
 
 
 def _check_vocab(header: Header, tokenizer: Tokenizer, path: Path) -> None:
     origin = header.origin
-    if (origin.vocab_sha256 != tokenizer.sha256
-            or origin.special_ids != asdict(tokenizer.special)):
+    if ((origin.vocab_sha256, origin.vocab_size, origin.special_ids)
+            != (tokenizer.sha256, len(tokenizer), tokenizer.special)):
         raise InputError(
             f"The dataset '{path}' was made with another vocabulary ({header.vocab_size} tokens, "
             f"this one has {len(tokenizer)}); pass that vocabulary or prepare the dataset again."
@@ -105,74 +145,106 @@ def _check_vocab(header: Header, tokenizer: Tokenizer, path: Path) -> None:
                          "prepare the dataset again.")
 
 
-def _unpack(unpacker: msgpack.Unpacker, header: Header, copy: Path) -> Block:
-    """All chunks, mapped from a fresh unpacked copy; in memory if none can be written."""
-    blocks = list(_read_blocks(unpacker, header))
-    with suppress(OSError):  # a read-only folder, a full disk
-        write_unpacked(copy, header, blocks)
-        if mapped := map_unpacked(copy, header):
-            return mapped
-    return Block(**{name: np.concatenate([getattr(block, name) for block in blocks])
-                    for name in header.arrays()})
-
-
-def _read_blocks(unpacker: msgpack.Unpacker, header: Header) -> Iterator[Block]:
-    digest, left = hashlib.sha256(), header.count
-    while left > 0:
-        packed = unpacker.unpack()
-        if not 0 < packed["count"] <= left:
-            raise ValueError(f"the header announces {header.count} chunks, the file holds others")
-        left -= packed["count"]
-        arrays = {}
-        for name, (width, kind) in header.arrays().items():
-            digest.update(packed[name])
-            arrays[name] = np.frombuffer(packed[name], kind).reshape(packed["count"], width)
-        block = Block(**arrays)
-        block.check_ids(header.vocab_size)
-        yield block
-    if unpacker.read_bytes(1):
-        raise ValueError(f"the header announces {header.count} chunks, the file holds others")
-    if digest.hexdigest() != header.sha256:
-        raise ValueError("its SHA-256 does not match")
-
-
-def write_unpacked(path: Path, header: Header, blocks: list[Block]) -> None:
-    """Write the raw arrays one after the other, then 32 bytes of SHA-256; all or nothing.
-
-    The hash covers the header's own and the arrays, so that it also tells of which dataset this
-    is the copy. Raises `OSError` if the file cannot be written.
-    """
-    digest = hashlib.sha256(str(header.sha256).encode())
-    with atomic_write(path) as stream:
-        for name in header.arrays():
-            for block in blocks:
+def _read_blocks(path: Path, header: Header) -> Iterator[Block]:
+    """The blocks of a dataset file, each checked; `InputError` if they are not those announced."""
+    special = header.origin.special_ids
+    digest, left, n_tokens, n_unknown, n_hidden = hashlib.sha256(), header.count, 0, 0, 0
+    with _refused(path), path.open("rb") as file:
+        _read_front(file)
+        unpacker = _unpacker(file, header)
+        while left > 0:
+            block = _read_block(unpacker, header, left)
+            block.check(header)
+            for name in header.arrays():
                 digest.update(getattr(block, name))
+            left -= len(block.ids)
+            n_tokens += int((block.ids != special.pad).sum())
+            n_unknown += int((block.ids == special.unk).sum())
+            n_hidden += int((block.positions < header.max_len).sum())
+            yield block
+        if unpacker.read_bytes(1):
+            raise ValueError(f"it holds more than the {header.count:,} chunks it announces")
+        if (n_tokens, n_unknown) != (header.n_tokens, header.n_unknown) or n_hidden == 0:
+            raise ValueError("it holds other tokens than it announces, or no word")
+        if digest.hexdigest() != header.sha256:
+            raise ValueError("its SHA-256 does not match")
+
+
+def _unpacker(file: BinaryIO, header: Header) -> msgpack.Unpacker:
+    """What reads the blocks, object by object; none may be larger than an array, or nested."""
+    most = CHUNKS_IN_BLOCK * max(width * kind.itemsize for width, kind in header.arrays().values())
+    return msgpack.Unpacker(gzip.open(file), read_size=1 << 20, max_buffer_size=most + (1 << 20),
+                            max_bin_len=most, max_str_len=16, max_array_len=0, max_map_len=0,
+                            max_ext_len=0)
+
+
+def _read_block(unpacker: msgpack.Unpacker, header: Header, most: int) -> Block:
+    n_entries = unpacker.read_map_header()
+    packed = {unpacker.unpack(): unpacker.unpack() for _ in range(min(n_entries, 4))}
+    if n_entries != 4 :
+        raise ValueError("a block has other entries than it should")
+    count = packed["count"]
+    if type(count) is not int or not 0 < count <= min(most, CHUNKS_IN_BLOCK):
+        raise ValueError(f"a block holds {count!r} chunks, {most:,} are announced")
+    return Block(**{name: np.frombuffer(packed[name], kind).reshape(count, width)
+                    for name, (width, kind) in header.arrays().items()})
+
+
+def _gather(header: Header, blocks: Iterable[Block]) -> Block:
+    """All chunks in memory."""
+    arrays = {name: np.empty((header.count, width), kind)
+              for name, (width, kind) in header.arrays().items()}
+    first = 0
+    for block in blocks:
+        for name, array in arrays.items():
+            array[first : first + len(block.ids)] = getattr(block, name)
+        first += len(block.ids)
+    return Block(**arrays)
+
+
+def write_unpacked(path: Path, header: Header, blocks: Iterable[Block]) -> None:
+    """Write the raw arrays one after the other, then their seal; all or nothing.
+
+    Raises `OSError` if the file cannot be written.
+    """
+    digests = {name: hashlib.sha256() for name in header.arrays()}
+    with atomic_write(path) as stream:
+        first = 0
+        for block in blocks:
+            start = 0
+            for name, (width, kind) in header.arrays().items():
+                stream.seek(start + first * width * kind.itemsize)
                 stream.write(getattr(block, name))
-        stream.write(digest.digest())
+                digests[name].update(getattr(block, name))
+                start += header.count * width * kind.itemsize
+            first += len(block.ids)
+        stream.seek(header.n_bytes)
+        stream.write(_seal(header, digests.values()))
+
+
+def _seal(header: Header, digests: Iterable) -> bytes:
+    """SHA-256 of the header's own and of those of the arrays: of which dataset this is the copy."""
+    parts = header.sha256.encode(), *(digest.digest() for digest in digests)
+    return hashlib.sha256(b"".join(parts)).digest()
 
 
 def map_unpacked(path: Path, header: Header) -> Block | None:
     """The arrays of an unpacked file, read-only; None if it is missing, damaged or another's.
 
-    Its length, its hash and the range of its ids are checked each time. Pages that nobody
+    Its length, its seal and the range of its numbers are checked each time. Pages that nobody
     reads take no memory, and several processes share those that are read.
     """
-    try:
-        raw = np.asarray(np.memmap(path, mode="r"))  # bytes, as a plain array
-    except (OSError, ValueError):  # missing or unreadable, or empty
+    if not path.is_file():
         return None
-    arrays, end = {}, 0
-    for name, (width, kind) in header.arrays().items():
-        start, end = end, end + header.count * width * kind.itemsize
-        arrays[name] = raw[start:end]
-    digest = hashlib.sha256(str(header.sha256).encode())
-    digest.update(raw[:end])
-    if len(raw) != end + digest.digest_size or raw[end:].tobytes() != digest.digest():
-        return None
-    block = Block(**{name: arrays[name].view(kind).reshape(header.count, width)
-                     for name, (width, kind) in header.arrays().items()})
-    try:
-        block.check_ids(header.vocab_size)
-    except ValueError:
-        return None
-    return block
+    with suppress(OSError, ValueError):  # unreadable, empty, or numbers out of their range
+        raw, arrays, end = np.asarray(np.memmap(path, mode="r")), {}, 0  # bytes, as a plain array
+        for name, (width, kind) in header.arrays().items():
+            start, end = end, end + header.count * width * kind.itemsize
+            arrays[name] = raw[start:end]
+        digests = map(hashlib.sha256, arrays.values())
+        if len(raw) == end + SEAL and raw[end:].tobytes() == _seal(header, digests):
+            block = Block(**{name: arrays[name].view(kind).reshape(header.count, width)
+                             for name, (width, kind) in header.arrays().items()})
+            block.check_ranges(header)
+            return block
+    return None

@@ -1,17 +1,24 @@
 """What a dataset file says about itself: its counts, and the text that it is made of."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 
-from bertlib.files import InputError
+from bertlib.corpus import SPLITS
+from bertlib.files import InputError, short
+from bertlib.vocab import SpecialIds
 
-T = TypeVar("T")
 FORMAT, VERSION = "bertlib-mlm", 2
-MOST_IDS = 4_000_000_000  # ids in one file: what a header may claim before it is refused
+SHORTEST, LONGEST = 16, 2048  # tokens in a chunk
+CHUNKS_IN_BLOCK = 4096
+
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]  # SHA-256
 
 
 @dataclass(frozen=True)
@@ -23,29 +30,29 @@ class Origin:
     parted: str  # what parts documents
     unit: str  # "documents", "passages" or "pieces"
     wikitext: bool  # whether its marks were joined and <unk> read as [UNK]
-    vocab_size: int
-    vocab_sha256: str
+    vocab_size: Positive
+    vocab_sha256: Hash
     lowercase: bool
     strip_accents: bool | None
-    special_ids: dict[str, int]
-    segment: str  # "token": packed; "text": cut at word boundaries and padded
+    special_ids: SpecialIds
+    segment: Literal["token", "text"]  # "token": packed; "text": cut at word boundaries and padded
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a dataset file says about itself."""
+    """What a dataset file says about itself; `parse_header` holds it to the types written here."""
 
-    count: int  # chunks
-    max_len: int  # tokens in a chunk, [CLS] and [SEP] counted
-    n_masked: int  # masked positions stored for a chunk; unused ones point nowhere (max_len)
-    n_tokens: int  # tokens that are not padding
-    n_unknown: int  # of them [UNK]
-    n_lost: int  # tokens of the text at the end of the split that fill no chunk
-    seed: int
-    mask_rate: float
-    split: str
+    count: Positive  # chunks
+    max_len: Annotated[int, Meta(ge=SHORTEST, le=LONGEST)]  # tokens in one, with [CLS] and [SEP]
+    n_masked: Positive  # positions stored for a chunk; unused ones point nowhere (max_len)
+    n_tokens: Positive  # tokens that are not padding
+    n_unknown: Count  # of them [UNK]
+    n_lost: Count  # tokens of the text at the end of the split that fill no chunk
+    seed: Annotated[int, Meta(ge=0, lt=2**32)]
+    mask_rate: Annotated[float, Meta(gt=0, lt=1)]
+    split: Literal[SPLITS]
     origin: Origin
-    sha256: str  # of the arrays of all blocks, in order
+    sha256: Hash  # of the arrays of all blocks, in order
     format: str = FORMAT
     version: int = VERSION
 
@@ -57,13 +64,18 @@ class Header:
     @property
     def special(self) -> list[int]:
         """The ids of the special tokens."""
-        return list(self.origin.special_ids.values())
+        return list(asdict(self.origin.special_ids).values())
 
     def arrays(self) -> dict[str, tuple[int, np.dtype]]:
         """(numbers for a chunk, their type) of each array, in the order of a block."""
         kind, where = id_type(self.vocab_size), np.dtype("<u2")
         return {"ids": (self.max_len, kind), "positions": (self.n_masked, where),
                 "replaced": (self.n_masked, kind)}
+
+    @property
+    def n_bytes(self) -> int:
+        """Of all arrays."""
+        return self.count * sum(width * kind.itemsize for width, kind in self.arrays().values())
 
 
 def id_type(vocab_size: int) -> np.dtype:
@@ -74,34 +86,19 @@ def id_type(vocab_size: int) -> np.dtype:
 def parse_header(entries: Any, path: Path) -> Header:
     """The header of the file `path` from its plain values.
 
-    Raises `InputError` for another format or version, `ValueError` for entries that no header has.
+    Raises `InputError` for another format or version, `ValueError` for what no header says.
     """
     if not isinstance(entries, dict) or entries.get("format") != FORMAT:
         raise InputError(f"'{path}' is not a dataset of this course; use prepare-mlm-dataset.")
     if entries.get("version") != VERSION:
-        version = entries.get("version")
-        raise InputError(
-            f"The dataset '{path}' has version {version!r}, this code reads {VERSION}; make it "
-            "again with prepare-mlm-dataset."
-        )
-    origin = _checked(Origin, entries.get("origin"))
-    header = _checked(Header, entries | {"origin": origin})
-    whole = (header.count, header.max_len, header.n_masked, header.vocab_size)
-    if min(whole) <= 0 or header.n_masked > header.max_len:
-        raise ValueError("the header holds impossible counts")
-    if header.count * header.max_len > MOST_IDS:
-        raise ValueError("the header announces more ids than a file may hold")
-    return header
-
-
-def _checked(kind: type[T], entries: Any) -> T:
-    """A dataclass from a dictionary; `ValueError` if names or types are not its fields'."""
-    wanted = get_type_hints(kind)
-    if not isinstance(entries, dict) or set(entries) != set(wanted):
+        raise InputError(f"The dataset '{path}' has version {short(entries.get('version'))}, this "
+                         f"code reads {VERSION}; make it again with prepare-mlm-dataset.")
+    header = msgspec.convert(entries, Header)
+    if asdict(header) != entries:
         raise ValueError("the header has other entries than it should")
-    for name, its in wanted.items():
-        its = its if isinstance(its, UnionType) else get_origin(its) or its
-        value = entries[name]
-        if not isinstance(value, its) or (its is int and isinstance(value, bool)):
-            raise ValueError(f"the header's {name} is of another type")
-    return kind(**entries)
+    ids = header.special
+    if (header.n_masked > header.max_len - 2 or header.n_lost >= header.max_len
+            or not header.n_unknown <= header.n_tokens <= header.count * header.max_len
+            or len(set(ids)) < len(ids) or not 0 <= min(ids) < max(ids) < header.vocab_size):
+        raise ValueError("the header holds impossible counts")
+    return header

@@ -30,10 +30,12 @@ REMEDIES = {
 class InputError(ValueError):
     """Something the user gave is wrong; the message names it and the remedy in one sentence.
 
-    Of a message that quotes an endless value only the beginning and the end are kept.
+    Of a message that quotes an endless value only the beginning and the end are kept; control
+    characters and half characters, in names of files say, are written out.
     """
 
     def __init__(self, message: str):
+        message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
         if (more := len(message) - MOST_LETTERS) > 0:
             half = MOST_LETTERS // 2
             message = f"{message[:half]} [{more:,} letters left out] {message[-half:]}"
@@ -75,17 +77,25 @@ def run_command(main: Callable[[], object]) -> int:
     """
     try:
         main()
+        sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"error: {_told(error)}", file=sys.stderr)
+        with suppress(OSError, ValueError):  # else Python would try the output again at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
     except KeyboardInterrupt as interrupt:
         advice = str(interrupt) or "no file is left half written; start the same command again"
         print(f"\ninterrupted; {advice}.", file=sys.stderr)
         return 130
     return 0
+
+
+def note(message: str) -> None:
+    """Tell the user on stderr what is not as it should be, and what is done about it."""
+    print(f"note: {message}", file=sys.stderr, flush=True)
 
 
 def _told(error: OSError) -> str:
@@ -204,14 +214,17 @@ def open_regular(path: Path, most: int) -> Iterator[BinaryIO]:
     Raises `InputError` for another kind of file or a larger one; `OSError` passes.
     """
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with os.fdopen(handle, "rb") as stream:  # without O_NONBLOCK, a pipe would let us wait
+    try:  # without O_NONBLOCK, a pipe would let us wait
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
             raise InputError(f"'{path}' is no regular file; pass one.")
         if found.st_size > most:
             raise InputError(f"'{path}' has {found.st_size:,} bytes, more than the {most:,} that "
                              "such a file may have; check what it is.")
-        yield stream
+        with open(handle, "rb", closefd=False) as stream:
+            yield stream
+    finally:
+        os.close(handle)
 
 
 def read_bytes(path: Path, most: int) -> bytes:

@@ -21,6 +21,7 @@ from bertlib.files import (
     InputError,
     atomic_write,
     clear_leftovers,
+    note,
     run_command,
     sha256,
     short,
@@ -117,8 +118,8 @@ def load_run(folder: Path, best: bool = False) -> tuple[BertForMaskedLM, Tokeniz
     check_words(tokenizer, run.vocab_sha256, run.rules, config, folder)
     checkpoints = Checkpoints(folder / "checkpoints", most=most_bytes(outline(config)))
     state = checkpoints.best_state() if best else checkpoints.newest()
-    for note in checkpoints.notes:
-        print(f"note: {note}", file=sys.stderr)
+    for sentence in checkpoints.notes:
+        note(sentence)
     if state is None:
         raise InputError(f"'{folder}' holds no checkpoint yet; train first.")
     return build(config, state["model"], f"The checkpoint in '{folder}'"), tokenizer, state["step"]

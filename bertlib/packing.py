@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from array import array
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import BinaryIO
@@ -15,11 +16,9 @@ import torch
 
 from bertlib.corpus import SPLITS
 from bertlib.dataset_file import Block
-from bertlib.dataset_header import Header, Origin, id_type
+from bertlib.dataset_header import CHUNKS_IN_BLOCK, Header, Origin, id_type
 from bertlib.masking import Masker, MaskingConfig, n_hidden
 from bertlib.tokens import Tokenizer
-
-CHUNKS_IN_BLOCK = 4096
 
 
 class Packer:
@@ -36,7 +35,7 @@ class Packer:
         self.packed = segment == "token"
         self.begins = np.array([not token.startswith("##") for token in tokenizer.vocab])
         self.rest = np.empty(0, self.kind)  # "token": what no chunk holds yet
-        self.document: list[int] = []  # "text": what was read of the document that goes on
+        self.document = array(self.kind.char)  # "text": what was read of the one that goes on
 
     def __call__(self, texts: Iterable[tuple[list[int], bool]]) -> np.ndarray:
         """(ids of a text, whether a document ends with it) -> the chunks [n, T] that are full."""
@@ -49,10 +48,10 @@ class Packer:
             return self._run_on(np.concatenate([self.rest, np.array(stream, self.kind)]))
         rows = []
         for ids, ends in texts:
-            self.document += ids
+            self.document.extend(ids)
             if ends:
                 rows += self._alone(np.array(self.document, self.kind))
-                self.document = []
+                self.document = array(self.kind.char)
         return np.array(rows, self.kind).reshape(-1, self.max_len)
 
     def n_rest(self) -> int:
@@ -96,7 +95,7 @@ class SplitWriter:
         self.masker = Masker(tokenizer, masking)
         self.generator = torch.Generator().manual_seed(seed * 3 + SPLITS.index(split))
         self.n_masked = int(n_hidden(torch.tensor(max_len - 2), masking.rate))
-        self.count = self.n_tokens = self.n_unknown = 0
+        self.count = self.n_tokens = self.n_unknown = self.n_hidden = 0
         self.digest = hashlib.sha256()
         self.spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (see close)
         self.zip = gzip.GzipFile("", "wb", compresslevel=1, fileobj=self.spool, mtime=0)
@@ -130,6 +129,7 @@ class SplitWriter:
         self.count += len(ids)
         self.n_tokens += int((tokens != self.pad).sum())
         self.n_unknown += int((tokens == self.unknown).sum())
+        self.n_hidden += len(rows)
         return Block(ids, positions, replaced)
 
     def header(self) -> Header:

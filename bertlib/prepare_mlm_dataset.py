@@ -17,7 +17,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from bertlib.corpus import SPLITS, UNKNOWN, Corpus
 from bertlib.data import dataset_path
-from bertlib.dataset_header import Header, Origin
+from bertlib.dataset_header import LONGEST, SHORTEST, Header, Origin
 from bertlib.files import InputError, Parser, atomic_write, check_output_folder, run_command
 from bertlib.masking import MaskingConfig
 from bertlib.packing import SplitWriter
@@ -33,6 +33,7 @@ from bertlib.texts import PARTED, text_sha256
 from bertlib.tokens import Tokenizer
 
 BATCH_CHARACTERS = 1_000_000  # text that is encoded at once: enough to keep all cores busy
+PARAGRAPH = 50  # characters; an encoding takes at least the memory of so many
 MUCH_UNKNOWN = 0.05  # share of [UNK] above which the vocabulary does not suit the text
 
 Mark = tuple[int, int, bool]  # of a paragraph: its split, its characters, whether a unit ends
@@ -62,8 +63,8 @@ class PrepareConfig:
                 f"The label '{self.label}' becomes part of a file name; use letters, digits, "
                 "'_', '-' and '.' only."
             )
-        if not 16 <= self.max_len <= 2048:
-            raise InputError(f"max-len is {self.max_len}; it must lie in 16..2048.")
+        if not SHORTEST <= self.max_len <= LONGEST:
+            raise InputError(f"max-len is {self.max_len}; it must lie in {SHORTEST}..{LONGEST}.")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"The seed is {self.seed}; it must lie in 0..{2**32 - 1}.")
         if self.segment not in ("token", "text"):
@@ -80,7 +81,7 @@ class PrepareConfig:
             source=name, source_sha256=text_sha256(corpus.path), parted=corpus.parted,
             unit=corpus.unit, wikitext=corpus.wikitext, vocab_size=len(tokenizer),
             vocab_sha256=tokenizer.sha256, lowercase=tokenizer.lowercase,
-            strip_accents=tokenizer.strip_accents, special_ids=asdict(tokenizer.special),
+            strip_accents=tokenizer.strip_accents, special_ids=tokenizer.special,
             segment=self.segment,
         )
 
@@ -91,13 +92,10 @@ def batches(corpus: Corpus, unknown: str) -> Iterator[tuple[list[str], list[Mark
     In word-level WikiText `unknown`, a sign that is read as [UNK], takes the place of <unk>.
     """
     texts, marks, size = [], [], 0
-    for split, paragraphs in corpus:
-        lengths = [len(paragraph) for paragraph in paragraphs]
-        marks += [(split, n, i == len(paragraphs)) for i, n in enumerate(lengths, 1)]
-        if corpus.wikitext:
-            paragraphs = [text.replace(UNKNOWN, unknown) for text in paragraphs]
-        texts += paragraphs
-        size += sum(lengths)
+    for split, text, ends in corpus.paragraphs():
+        marks.append((split, len(text), ends))
+        texts.append(text.replace(UNKNOWN, unknown) if corpus.wikitext else text)
+        size += len(text) + PARAGRAPH
         if size > BATCH_CHARACTERS:
             yield texts, marks
             texts, marks, size = [], [], 0
@@ -134,6 +132,9 @@ def prepare(config: PrepareConfig, progress: bool = False) -> dict[str, Header]:
                     f"The input '{config.input}' is too short: the {writer.split} split got no "
                     f"chunk of {config.max_len} tokens; pass more text or a smaller max-len."
                 )
+            if writer.n_hidden == 0:
+                raise InputError(f"The {writer.split} split of '{config.input}' holds no word that "
+                                 f"the vocabulary knows; {learn_own(config)}.")
         with ExitStack() as files:  # all are whole on the disk before the first takes its place
             streams = [files.enter_context(atomic_write(config.path(split))) for split in SPLITS]
             for writer, stream in zip(writers, streams, strict=True):
@@ -178,8 +179,13 @@ def told(config: PrepareConfig, headers: dict[str, Header]) -> Iterator[str]:
     unknown = headers["train"].n_unknown / headers["train"].n_tokens
     if unknown > MUCH_UNKNOWN:
         yield (f"warning: {unknown:.0%} of the tokens are [UNK], since the vocabulary does not "
-               f"know this text; train one of its own with python -m bertlib.tokens -i "
-               f"{config.input} -o FOLDER --size 8192, and pass -v FOLDER")
+               f"know this text; {learn_own(config)}")
+
+
+def learn_own(config: PrepareConfig) -> str:
+    """What to do where the vocabulary does not know the text."""
+    return ("train one of its own with python -m bertlib.tokens -i "
+            f"{config.input} -o FOLDER --size 8192, and pass -v FOLDER")
 
 
 def parser() -> argparse.ArgumentParser:

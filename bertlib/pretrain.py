@@ -24,7 +24,7 @@ from bertlib.counts import start_from_counts
 from bertlib.data import Batches, Dataset, load_dataset
 from bertlib.dataset_file import read_header
 from bertlib.device import machine_name
-from bertlib.files import PROJECT, InputError, short
+from bertlib.files import PROJECT, InputError, note, short
 from bertlib.masking import Masker, MaskingConfig
 from bertlib.optim import batch_size
 from bertlib.parameters import command_request
@@ -114,8 +114,8 @@ def go_on(trainer: Trainer) -> None:
         raise InputError(f"The ranks see different checkpoints in '{where}' (steps {steps}); give "
                          "them all the same base folder.")
     if trainer.ranks.is_writer:
-        for note in trainer.checkpoints.notes:
-            print(f"note: {note}", flush=True)
+        for sentence in trainer.checkpoints.notes:
+            note(sentence)
     try:
         if state is not None:
             trainer.restore(convert(state, RunState))

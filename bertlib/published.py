@@ -68,10 +68,7 @@ def their_name(name: str, tied: bool = True) -> str:
 def read_config(folder: Path) -> dict[str, Any]:
     """The config.json of a model folder; `InputError` if it is missing or no JSON object."""
     path = Path(folder) / "config.json"
-    try:
-        return read_json(path, dict[str, Any], "pass a model's folder", is_sealed=False)
-    except FileNotFoundError:
-        raise InputError(f"There is no '{path}'; pass a model's folder.") from None
+    return read_json(path, dict[str, Any], "pass a model's folder", is_sealed=False)
 
 
 class Weights:
@@ -85,11 +82,14 @@ class Weights:
         self.path = Path(folder) / "model.safetensors"
         try:
             with open_regular(self.path, MOST_BYTES) as stream:
-                if digest not in (None, hashlib.file_digest(stream, "sha256").hexdigest()):
-                    raise InputError(f"The weights '{self.path}' are damaged: their SHA-256 "
-                                     "differs from config.json; get the folder again.")
+                found = None
+                if digest is not None:
+                    found = hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError as error:
             raise InputError(f"Cannot read the weights '{self.path}' ({error.strerror}).") from None
+        if found != digest:
+            raise InputError(f"The weights '{self.path}' are damaged: their SHA-256 differs from "
+                             "config.json; get the folder again.")
         with self._file() as file:
             self.shapes = {name: torch.Size(file.get_slice(name).get_shape())
                            for name in file.keys()}  # noqa: SIM118 (it is no dictionary)

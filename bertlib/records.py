@@ -10,12 +10,16 @@ from typing import Any, TextIO, TypeVar
 
 import msgspec
 
-from bertlib.files import InputError, atomic_write, read_bytes, sha256
+from bertlib.files import InputError, atomic_write, note, read_bytes, sha256
 
 T = TypeVar("T")
 SEAL = "seal"
 MOST_BYTES = 64 << 20  # of a file of plain values
 BOM = b"\xef\xbb\xbf"  # which some editors put first
+
+
+class Missing(InputError):
+    """There is no such file."""
 
 
 def sealed(values: dict[str, Any]) -> dict[str, Any]:
@@ -38,15 +42,13 @@ def write_json(path: Path, values: dict[str, Any], is_sealed: bool = True) -> No
 def read_json(path: Path, kind: type[T], remedy: str, is_sealed: bool = True) -> T:
     """What a JSON file says, as a `kind`: dict[str, Any], or a class whose fields have types.
 
-    Raises `FileNotFoundError`, and `InputError` with the `remedy` (what to do, as in "repair it")
-    if the file cannot be read, is not JSON, says something of another type, or if its seal is
-    missing or broken. For files of others, which have none, pass is_sealed=False.
+    Raises `Missing`, or `InputError` with the `remedy` (what to do, as in "repair it") if the file
+    cannot be read, is not JSON, says something of another type, or if its seal is missing or
+    broken. For files of others, which have none, pass is_sealed=False.
     """
     try:
-        content = read_bytes(path, MOST_BYTES).removeprefix(BOM)
+        content = _content(path).removeprefix(BOM)
         return _parse(content, kind, is_sealed)
-    except FileNotFoundError:
-        raise
     except OSError as error:
         raise InputError(f"Cannot read '{path}' ({error.strerror}); {remedy}.") from None
     except InputError:
@@ -54,6 +56,13 @@ def read_json(path: Path, kind: type[T], remedy: str, is_sealed: bool = True) ->
     except (ValueError, RecursionError) as error:
         raise InputError(f"'{path}' is damaged, or no such file as belongs there ({error}); "
                          f"{remedy}.") from None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_bytes(path, MOST_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
+        raise Missing(f"There is no file '{path}'; check the path.") from None
 
 
 def _parse(content: bytes, kind: type[T], is_sealed: bool) -> T:
@@ -86,10 +95,12 @@ def append_record(stream: TextIO, values: dict[str, Any]) -> None:
 def read_records(path: Path, kind: type) -> list[dict[str, Any]]:
     """The records of a file, a line each, as plain values that fit `kind`.
 
-    A last line that a crash cut off is left out. Raises `FileNotFoundError`, and `InputError`
-    that names the line if one is damaged.
+    A last line that a crash cut off is left out, and said. Raises `Missing`, or `InputError` that
+    names the line if one is damaged.
     """
-    *lines, _cut = read_bytes(path, MOST_BYTES).split(b"\n")
+    *lines, cut = _content(path).split(b"\n")
+    if cut:
+        note(f"the last line of '{path}' was cut off and is left out")
     records = []
     for number, line in enumerate(lines, 1):
         try:

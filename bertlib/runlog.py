@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from bertlib.device import measured_peak
 from bertlib.files import InputError
-from bertlib.records import append_record, open_lines, read_records
+from bertlib.records import Missing, append_record, open_lines, read_records
 
 
 class TrainRecord(msgspec.Struct, tag_field="kind", tag="train"):
@@ -109,7 +109,7 @@ def read_metrics(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
     path = Path(folder) / "logs" / "metrics.jsonl"
     try:
         records = {(r["kind"], r["step"]): r for r in read_records(path, TrainRecord | ValRecord)}
-    except FileNotFoundError:
+    except Missing:
         raise InputError(f"There is no '{path}'; train first.") from None
     chosen = [r for r in records.values() if kind in (None, r["kind"])]
     return sorted(chosen, key=lambda record: record["step"])

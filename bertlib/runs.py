@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypedDict
 
 from bertlib.checkpoint import Checkpoints
-from bertlib.files import InputError, clear_leftovers, lock, refuse_links
-from bertlib.records import read_json, write_json
+from bertlib.files import InputError, clear_leftovers, lock, note, refuse_links
+from bertlib.records import Missing, read_json, write_json
 from bertlib.settings import Settings
 from bertlib.tokens import Tokenizer
 
@@ -20,6 +20,10 @@ CARD = "run.json"
 # What may change when a run is resumed by name: how long it takes, and how it is watched.
 FREE = ("max_iters", "budget_minutes", "val_interval", "val_chunks", "final_chunks",
         "checkpoint_minutes", "keep_checkpoints")
+
+
+class Unreadable(InputError):
+    """A folder does not tell which run it is."""
 
 
 class Report(TypedDict):
@@ -50,20 +54,20 @@ class Identity:
 
     @classmethod
     def read(cls, folder: Path) -> "Identity":
-        """That of a run folder; `InputError` if its run.json is missing, damaged or too old."""
+        """That of a run folder; `Unreadable` if its run.json is missing, damaged or too old."""
         path = Path(folder) / CARD
         try:
             identity = read_json(path, cls, "begin a new run with --resume never")
             if identity.version != VERSION:
                 raise ValueError(f"it has version {identity.version}, this code reads {VERSION}")
             Settings(**identity.settings)
-        except FileNotFoundError:
-            raise InputError(f"'{folder}' is no run: it has no {CARD}; pass the name of a run "
+        except Missing:
+            raise Unreadable(f"'{folder}' is no run: it has no {CARD}; pass the name of a run "
                              "below runs/, or the path of its folder.") from None
-        except InputError:
-            raise
+        except InputError as error:
+            raise Unreadable(str(error)) from None
         except (ValueError, TypeError) as error:
-            raise InputError(f"'{path}' is of another version of this code ({error}); begin a new "
+            raise Unreadable(f"'{path}' is of another version of this code ({error}); begin a new "
                              "run with --resume never.") from None
         return identity
 
@@ -137,7 +141,7 @@ class Run:
             report = read_json(self.folder / "report.json", Report, "it is made anew")
             entries = Checkpoints(self.folder / "checkpoints").entries
             return not entries or report["steps"] >= entries[-1]["step"]
-        except (FileNotFoundError, InputError):
+        except InputError:
             return False
 
 
@@ -166,16 +170,12 @@ def claim_run(base: Path, identity: Identity, resume: str = "auto") -> Run:
     runs = sorted((p for p in folder.glob("run*") if run_number(p) >= 0), key=run_number)
     for path in reversed(runs if resume == "auto" else []):
         run = Run(path)
-        if _is(path, identity) and not run.is_finished() and run.lock():
-            return run
+        try:
+            if Identity.read(path) == identity and not run.is_finished() and run.lock():
+                return run
+        except Unreadable as error:
+            note(f"'{path}' is left alone: {error}")
     return Run(folder / f"run{run_number(runs[-1]) + 1 if runs else 0}")
-
-
-def _is(folder: Path, identity: Identity) -> bool:
-    try:
-        return Identity.read(folder) == identity
-    except InputError:
-        return False  # of an older version, or damaged: not this one
 
 
 def _claim_named(folder: Path, identity: Identity) -> Run:

@@ -30,10 +30,11 @@ def evaluate(model: BertForMaskedLM, batches: Iterator[Masked], device: torch.de
     model.eval()
     sums = torch.zeros(3, dtype=torch.float64)  # loss, right guesses, masked words
     for batch in batches:
+        if (count := len(batch.labels)) == 0:  # only [UNK]: the mean over no word is no number
+            continue
         batch = batch.to(device)
         with autocast(device, dtype):
             out = model(batch.input_ids, batch.positions, batch.labels, batch.attention_mask)
-        count = len(batch.labels)
         right = int((out.logits.argmax(-1) == batch.labels).sum())
         sums += torch.tensor([float(out.loss) * count, right, count], dtype=torch.float64)
     model.train(was_training)

@@ -9,29 +9,23 @@ Where a document begins is told by `parted`:
 In .jsonl files, as data sets on the hub come, each line is a document: an object with a "text".
 """
 
-import codecs
-import gzip
 import hashlib
-import io
 import json
-import lzma
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from bertlib.files import InputError, short
+from bertlib.lines import BLOCK, PACKED, cut, read_lines
 
 PARTED = ("titles", "blank", "lines")
 PLAIN = (".txt", ".text", ".tokens", ".raw")
 RECORDS = (".jsonl", ".ndjson", ".json")
-OPENERS = {".xz": lzma.open, ".gz": gzip.open}
-ENDINGS = (*PLAIN, *RECORDS, *OPENERS)
+ENDINGS = (*PLAIN, *RECORDS, *PACKED)
 TITLE = re.compile(r" ?= [^=](.*[^=])? = *")
-BLOCK = 1 << 20  # bytes that are decoded at once
+PARAGRAPH = re.compile("[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")  # as str.splitlines parts them
 LONG_LINE = 20_000  # characters; a longer line is cut at a space
-LONGEST_RECORD = 50_000_000  # characters of one JSON line
-DAMAGED = (OSError, EOFError, lzma.LZMAError, zlib.error)
+LONGEST_RECORD = 15_000_000  # characters of one JSON line; "War and Peace" has three million
 
 
 def check_characters(text: str, place: str = "") -> None:
@@ -81,39 +75,39 @@ def text_sha256(path: Path) -> str:
 
 
 def read_documents(path: Path, parted: str = "titles") -> Iterator[list[str]]:
-    """The documents of a text in order, each a list of paragraphs without blank ones.
+    """The documents of a text in order, each a list of paragraphs; errors as `read_paragraphs`."""
+    document: list[str] = []
+    for begins, text in read_paragraphs(path, parted):
+        if begins and document:
+            yield document
+            document = []
+        document.append(text)
+    yield document
+
+
+def read_paragraphs(path: Path, parted: str = "titles") -> Iterator[tuple[bool, str]]:
+    """The paragraphs of a text in order, without blank ones: (whether a document begins, text).
 
     Lines may end as on Unix, Windows or old Macs; a line of over 20,000 characters comes as
-    several paragraphs, cut at spaces. Raises `InputError`, which names file and line, for what
-    is missing, damaged, binary, not UTF-8, another kind of JSON, or empty.
+    several paragraphs, cut at spaces. However long a document is, little of it is in memory.
+    Raises `InputError`, which names file and line, for what is missing, damaged, binary, not
+    UTF-8, another kind of JSON, or empty.
     """
     if parted not in PARTED:
         raise InputError(f"Documents are parted by '{parted}'; use one of {', '.join(PARTED)}.")
     empty = True
     for file in text_files(path):
-        documents = _records(file) if _kind(file) == "records" else _prose(file, parted)
-        for document in documents:
+        for paragraph in _records(file) if _kind(file) == "records" else _prose(file, parted):
             empty = False
-            yield document
+            yield paragraph
     if empty:
         raise InputError(f"The input '{path}' holds no text; pass a file with some.")
-
-
-def cut(text: str, limit: int) -> Iterator[str]:
-    """Pieces of at most `limit` characters, cut at spaces where there are any; nothing is lost."""
-    start = 0
-    while len(text) - start > limit:
-        end = text.rfind(" ", start + 1, start + limit + 1)
-        end = end if end > start else start + limit
-        yield text[start:end]
-        start = end
-    yield text[start:]
 
 
 def _kind(path: Path) -> str:
     """"prose" or "records" (JSON lines) by the file's ending, whatever its case; "" if unknown."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in OPENERS:
+    if suffixes and suffixes[-1] in PACKED:
         suffixes.pop()
         if not suffixes:
             return "prose"
@@ -121,72 +115,20 @@ def _kind(path: Path) -> str:
     return "records" if last in RECORDS else "prose" if last in PLAIN else ""
 
 
-def _decoded(path: Path) -> Iterator[str]:
-    """Blocks of a file's text, all line ends as newlines."""
-    opener = OPENERS.get(path.suffix.lower(), open)
-    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8-sig")(), True)
-    line = 1  # that a block begins in
-    try:
-        with opener(path, "rb") as stream:
-            while True:
-                block = stream.read(BLOCK)
-                waits = decoder.getstate()[1] & 1  # a \r that may yet turn out to be \r\n
-                text = decoder.decode(block, final=not block)
-                if "\0" in text:
-                    line += text.count("\n", 0, text.index("\0"))
-                    raise InputError(f"'{path}' looks like a binary file, not text: there is a "
-                                     f"zero byte in line {line}; pass text.")
-                yield text
-                line += text.count("\n")
-                if not block:
-                    return
-    except UnicodeDecodeError as error:
-        good, bad = error.object[: error.start], error.object[error.start]
-        line += len(re.findall(rb"\r\n?|\n", good)) + (waits and not good.startswith(b"\n"))
-        raise InputError(
-            f"'{path}' is not UTF-8 text: byte 0x{bad:02x} in line {line}; convert it first, for "
-            "example with iconv -f latin1 -t utf-8."
-        ) from None
-    except DAMAGED as error:
-        raise InputError(f"'{path}' is damaged or cannot be read: {error}.") from None
-
-
-def _lines(path: Path, limit: int) -> Iterator[str]:
-    """The lines of a file with their newline; of a line over `limit`, pieces without one."""
-    rest = ""
-    for text in _decoded(path):
-        *whole, rest = (rest + text).split("\n")
-        for line in whole:
-            *pieces, last = (line,) if len(line) <= limit else cut(line, limit)
-            yield from pieces
-            yield last + "\n"
-        *pieces, rest = cut(rest, limit)
-        yield from pieces
-    if rest:
-        yield rest + "\n"
-
-
-def _prose(path: Path, parted: str) -> Iterator[list[str]]:
-    document: list[str] = []
-    begun = True  # nothing but blank lines was seen
+def _prose(path: Path, parted: str) -> Iterator[tuple[bool, str]]:
+    begins = first = True  # first: nothing but blank lines was seen
     fresh = True  # a line begins, not a further piece of a long one
-    for line in _lines(path, LONG_LINE):
-        text = line.strip()
-        if begun and text:
-            _refuse_json(path, text)
-            begun = False
-        ends = line.endswith("\n")
-        if document and fresh and ends and _parts(line, text, parted):
-            yield document
-            document = []
+    for _, line in read_lines(path, LONG_LINE):
+        text, ends = line.strip(), line.endswith("\n")
+        begins = begins or (fresh and ends and _parts(line, text, parted))
         fresh = ends
         if text:
-            document.append(text)
-        if parted == "lines" and document and ends:
-            yield document
-            document = []
-    if document:
-        yield document
+            if first:
+                _refuse_json(path, text)
+            yield begins, text
+            begins = first = False
+        if parted == "lines" and ends:
+            begins = True
 
 
 def _parts(line: str, text: str, parted: str) -> bool:
@@ -203,19 +145,28 @@ def _refuse_json(path: Path, first: str) -> None:
                          "a line and name the file .jsonl.")
 
 
-def _records(path: Path) -> Iterator[list[str]]:
-    for number, line in enumerate(_lines(path, LONGEST_RECORD), 1):
-        if not line.strip():
-            continue
-        try:
-            text = json.loads(line)["text"]
-        except (ValueError, TypeError, KeyError, RecursionError):
-            text = None
-        if not isinstance(text, str):
-            raise InputError(f"'{path}', line {number}: this is no JSON object with a string "
-                             "\"text\"; write one such object a line.")
-        check_characters(text, f"'{path}', line {number},")
-        paragraphs = [piece.strip() for paragraph in text.splitlines()
-                      for piece in cut(paragraph, LONG_LINE)]
-        if document := [paragraph for paragraph in paragraphs if paragraph]:
-            yield document
+def _records(path: Path) -> Iterator[tuple[bool, str]]:
+    for number, line in read_lines(path, LONGEST_RECORD):
+        if not line.isspace():
+            begins = True
+            for paragraph in PARAGRAPH.finditer(_text_of(line, f"'{path}', line {number:,}")):
+                for piece in map(str.strip, cut(paragraph.group(), LONG_LINE)):
+                    if piece:
+                        yield begins, piece
+                        begins = False
+
+
+def _text_of(record: str, place: str) -> str:
+    """The "text" of a JSON line; `InputError` if it has none, or is none."""
+    if not record.endswith("\n"):
+        raise InputError(f"{place}: this is longer than {LONGEST_RECORD:,} characters; write its "
+                         "text as several documents, one object a line.")
+    try:
+        text = json.loads(record)["text"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        text = None
+    if not isinstance(text, str):
+        raise InputError(f"{place}: this is no JSON object with a string \"text\"; write one such "
+                         "object a line.")
+    check_characters(text, f"{place},")
+    return text

@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,7 @@ from bertlib.vocab import (
     left_out,
     load_rules,
     load_vocab,
-    save_rules,
-    save_vocab,
+    save_whole,
     train_vocab,
     vocab_file,
 )
@@ -75,8 +75,7 @@ class Tokenizer:
 
     def save(self, folder: Path) -> None:
         """Write vocab.txt and tokenizer_config.json, from which a copy reads text alike."""
-        save_vocab(self.vocab, Path(folder) / VOCAB)
-        save_rules(self.rules, Path(folder) / RULES)
+        save_whole(self.vocab, self.rules, folder)
 
     def __len__(self) -> int:
         return len(self.vocab)
@@ -163,18 +162,19 @@ def _result(future: Future, extra: Any) -> tuple[list[Encoding], Any]:
     return future.result(), extra  # in a function of its own, so that the future is not kept
 
 
-def split_texts(corpus: Corpus, split: str) -> Iterator[list[str]]:
-    """The units of one split of a text, each as a list of paragraphs; WikiText's <unk> left out."""
+def split_texts(corpus: Corpus, split: str) -> Iterator[str]:
+    """The paragraphs of one split of a text; WikiText's <unk> left out."""
     number = SPLITS.index(split)
-    for found, texts in corpus:
+    for found, text, _ in corpus.paragraphs():
         if found == number:
-            yield [t.replace(UNKNOWN, "") for t in texts] if corpus.wikitext else texts
+            yield text.replace(UNKNOWN, "") if corpus.wikitext else text
 
 
-def unknown_share(tokenizer: Tokenizer, documents: Iterable[list[str]]) -> float | None:
-    """The share 0..1 of [UNK] among the tokens of some documents; None if they have no token."""
+def unknown_share(tokenizer: Tokenizer, texts: Iterator[str]) -> float | None:
+    """The share 0..1 of [UNK] among the tokens of some texts; None if they have no token."""
     unknown = count = 0
-    for encodings, _ in tokenizer.encode_stream((texts, None) for texts in documents):
+    batches = iter(lambda: list(islice(texts, 100)), [])
+    for encodings, _ in tokenizer.encode_stream((batch, None) for batch in batches):
         count += sum(map(len, encodings))
         unknown += sum(encoding.ids.count(tokenizer.special.unk) for encoding in encodings)
     return unknown / count if count else None
@@ -209,9 +209,9 @@ def learn(text: Path, folder: Path, size: int, lowercase: bool = True, force: bo
     seen: Counter[str] = Counter()
 
     def texts() -> Iterator[str]:
-        for paragraph in (p for document in split_texts(corpus, "train") for p in document):
-            seen.update(paragraph)
-            yield paragraph
+        for text in split_texts(corpus, "train"):
+            seen.update(text)
+            yield text
 
     vocab = train_vocab(texts(), size, lowercase)
     if len(vocab) < size:

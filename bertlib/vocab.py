@@ -7,21 +7,23 @@ anywhere; else the words themselves tell.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tokenizers.implementations import BertWordPieceTokenizer
 
-from bertlib.files import InputError, atomic_write
-from bertlib.records import read_json, write_json
+from bertlib.files import InputError, atomic_write, read_bytes
+from bertlib.records import Missing, read_json, write_json
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 VOCAB, RULES = "vocab.txt", "tokenizer_config.json"  # the two files of a vocabulary's folder
 BRACKETED = re.compile(r"\[.*\]|<.*>", re.DOTALL)  # [unused1], <URL>: names, not words
 CASED_SHARE = 0.05  # of words that hold a capital: above, a vocabulary is cased
-MOST_TOKENS = 1_000_000  # that training is asked for
+MOST_TOKENS = 1_000_000  # of a vocabulary; Google's largest, of 109 languages, has half of them
+MOST_BYTES = 64_000_000  # of a vocab.txt
 CLASSES = ("BertTokenizer", "BertTokenizerFast")
 OVERRULE = f'to overrule, write {{"do_lower_case": true or false}} into {RULES} beside {VOCAB}'
 
@@ -124,12 +126,21 @@ def save_vocab(vocab: Sequence[str], path: Path) -> None:
 
     Raises `InputError` for a token that a line cannot hold: it would be read back as another one.
     """
+    with vocab_written(vocab, path):
+        pass
+
+
+@contextmanager
+def vocab_written(vocab: Sequence[str], path: Path) -> Iterator[None]:
+    """As `save_vocab`; the file takes its place when the context ends."""
     for number, token in enumerate(vocab, 1):
         if not token or "\n" in token or token.endswith("\r") or token.startswith("\ufeff"):
             raise InputError(f"Token {number:,} is {token!r}, which a line of '{path}' cannot "
                              "hold; leave it out of the vocabulary.")
     with atomic_write(path) as stream:
         stream.write("".join(f"{token}\n" for token in vocab).encode())
+        stream.flush()
+        yield
 
 
 def vocab_file(path: Path) -> Path:
@@ -142,17 +153,21 @@ def load_vocab(path: Path) -> list[str]:
     r"""Read a `vocab.txt`, or the one inside the folder `path`.
 
     Lines end at "\n" or "\r\n" only: other ends of lines, such as U+2028, are tokens of Google's
-    Chinese vocabulary. Raises `InputError` if the file is missing, not UTF-8 text, has an empty
-    line before its last token, has a token twice, lacks a special one or holds no others.
+    Chinese vocabulary. Raises `InputError` if the file is missing, no regular one, not UTF-8 text
+    or far too large, has an empty line before its last token, a token twice, lacks a special one
+    or holds no others.
     """
     path = vocab_file(path)
     try:
-        lines = path.read_bytes().decode("utf-8-sig").split("\n")
+        text = read_bytes(path, MOST_BYTES).decode("utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"There is no vocabulary at '{path}'; pass a vocab.txt.") from None
     except (UnicodeDecodeError, OSError):
         raise InputError(f"Cannot read the vocabulary '{path}' as UTF-8 text.") from None
-    vocab = [line.removesuffix("\r") for line in lines]
+    if (count := text.count("\n")) > MOST_TOKENS:
+        raise InputError(f"The vocabulary '{path}' has {count:,} lines; it may have at most "
+                         f"{MOST_TOKENS:,}, one a token.")
+    vocab = [line.removesuffix("\r") for line in text.split("\n")]
     while vocab and not vocab[-1]:
         vocab.pop()
     if "" in vocab:
@@ -188,7 +203,7 @@ def load_rules(path: Path, vocab: Sequence[str]) -> Rules:
     path = Path(path)
     try:
         said = read_json(path, dict[str, Any], "repair it or remove it", is_sealed=False)
-    except FileNotFoundError:
+    except Missing:
         return judge(vocab)
     if (kind := said.get("tokenizer_class", CLASSES[0])) not in CLASSES:
         raise InputError(f"'{path}' names the tokenizer {kind!r}; this course reads text by the "
@@ -203,6 +218,16 @@ def load_rules(path: Path, vocab: Sequence[str]) -> Rules:
     lowercase, *others = values.values()
     return judge(vocab, *others) if lowercase is None else Rules(lowercase, *others,
                                                                 f"says {RULES}")
+
+
+def save_whole(vocab: Sequence[str], rules: Rules, folder: Path) -> None:
+    """Write both files of a vocabulary: never are words there without their rules.
+
+    Errors as in `save_vocab`.
+    """
+    with vocab_written(vocab, Path(folder) / VOCAB):
+        (Path(folder) / VOCAB).unlink(missing_ok=True)  # those of before had other rules
+        save_rules(rules, Path(folder) / RULES)
 
 
 def save_rules(rules: Rules, path: Path) -> None:

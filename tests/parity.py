@@ -12,7 +12,7 @@ from transformers import BertForMaskedLM as TheirModel
 from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.files import PROJECT
 from bertlib.published import their_name
-from bertlib.tokens import SPECIAL_TOKENS, save_vocab
+from bertlib.vocab import SPECIAL_TOKENS, save_vocab
 
 REFERENCE = PROJECT / "assets" / "reference"
 

@@ -1,11 +1,13 @@
 """Batches: order, masks, rotation, and going on."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from conftest import document
 
-from bertlib.data import Batches, find_datasets, in_order
+from bertlib.data import Batches, find_datasets, in_order, load_dataset
 from bertlib.files import InputError
 from bertlib.prepare_mlm_dataset import PrepareConfig, prepare
 
@@ -113,8 +115,33 @@ def test_files_of_another_text_or_split_under_one_label_are_refused(base, tmp_pa
         find_datasets(tmp_path, "toy", 32)
 
 
+@pytest.mark.parametrize(("old", "new", "words"), [
+    ("train_toy_32", "val_toy_32", r"val_toy_32_123.* says \(train, 32, 123\)"),
+    ("train_toy_32", "train_toy_64", r"train_toy_64_123.* says \(train, 32, 123\)"),
+])
+def test_a_file_under_the_name_of_another_is_refused(own, old, new, words):
+    folder, end = own / "datasets", "_123.msgpack.gz"
+    for split in ("train", "val", "test"):
+        shutil.copy(folder / f"{split}_toy_32{end}", folder / f"{split}_toy_64{end}")
+    shutil.copy(folder / (old + end), folder / (new + end))
+    with pytest.raises(InputError, match=words):
+        find_datasets(folder, "toy", int(new[-2:]))
+
+
 def test_half_a_set_is_refused(base, tmp_path):
     prepare(PrepareConfig(base / "input" / "text.txt", "toy", tmp_path, base / "vocab", 32))
     (tmp_path / "val_toy_32_123.msgpack.gz").unlink()
     with pytest.raises(InputError, match="no dataset .*val_toy_32_123"):
         find_datasets(tmp_path, "toy", 32)
+
+
+def test_one_file_under_the_name_of_another_is_refused_when_it_is_loaded(own, tokenizer):
+    val, test = (own / "datasets" / f"{split}_toy_32_123.msgpack.gz" for split in ("val", "test"))
+    test.replace(val)
+    with pytest.raises(InputError, match=r"val_toy.* \(test, 32, 123\); give it back"):
+        load_dataset(val, tokenizer)
+    test.write_bytes(val.read_bytes())
+    with pytest.raises(InputError, match=r"val_toy.* \(test, 32, 123\); give it back"):
+        find_datasets(own / "datasets", "toy", 32)
+    val.rename(own / "any.gz")
+    assert load_dataset(own / "any.gz", tokenizer).header.split == "test"

@@ -9,86 +9,13 @@ from dataclasses import replace
 import msgpack
 import numpy as np
 import pytest
+from conftest import VOCAB
 
 from bertlib.data import load_dataset
-from bertlib.dataset_file import Block, map_unpacked, write_unpacked
+from bertlib.dataset_file import Block, map_unpacked, read_dataset, write_unpacked
 from bertlib.files import InputError
 from bertlib.prepare_mlm_dataset import PrepareConfig, prepare
 from bertlib.tokens import Tokenizer
-
-
-def objects(path) -> list:
-    return list(msgpack.Unpacker(gzip.open(path), max_buffer_size=1 << 30))
-
-
-def rewrite(path, parts, target):
-    with gzip.open(target, "wb") as stream:
-        for part in parts:
-            stream.write(msgpack.packb(part))
-    return target
-
-
-def test_ids_travel_as_bytes_under_a_header(train_path, dataset):
-    header, block = objects(train_path)
-    assert header["format"] == "bertlib-mlm" and header["version"] == 2
-    assert header["origin"]["source"] == "text.txt" and header["seed"] == 123
-    assert header["origin"]["unit"] == "documents"
-    assert block["ids"] == dataset.ids.astype("<u2").tobytes()
-    assert json.dumps(header)  # plain values only
-
-
-def damage(kind: str, path, tmp_path):
-    target, (header, block) = tmp_path / "bad.msgpack.gz", objects(path)
-    content = path.read_bytes()
-    if kind == "truncated":
-        target.write_bytes(content[: len(content) // 2])
-    if kind == "bits":
-        target.write_bytes(content[:3000] + bytes([content[3000] ^ 1]) + content[3001:])
-    if kind == "ids":
-        rewrite(path, [header, block | {"ids": b"\1\0" + block["ids"][2:]}], target)
-    if kind == "count":
-        rewrite(path, [header | {"count": header["count"] + 1}, block], target)
-    if kind == "huge":
-        rewrite(path, [header | {"count": 2**40}, block], target)
-    if kind == "extra":
-        rewrite(path, [header, block, block], target)
-    if kind == "header":
-        rewrite(path, [header | {"more": 1}, block], target)
-    if kind == "type":
-        rewrite(path, [header | {"count": True}, block], target)
-    if kind == "origin":
-        rewrite(path, [header | {"origin": {"unit": "documents"}}, block], target)
-    if kind == "bomb":
-        rewrite(path, [header, block | {"ids": b"\0" * 80_000_000}], target)
-    return target
-
-
-@pytest.mark.parametrize("kind", ["truncated", "bits", "ids", "count", "huge", "extra", "header",
-                                  "type", "origin", "bomb"])
-def test_a_damaged_dataset_is_refused(kind, train_path, tmp_path, tokenizer):
-    path = damage(kind, train_path, tmp_path)
-    with pytest.raises(InputError, match="truncated or altered") as error:
-        load_dataset(path, tokenizer)
-    assert "bad.msgpack.gz" in str(error.value) and "\n" not in str(error.value)
-
-
-def test_other_formats_versions_and_vocabularies_are_refused(train_path, tmp_path, tokenizer):
-    header, block = objects(train_path)
-    for change, words in (({"format": "x"}, "not a dataset"), ({"version": 1}, "version 1")):
-        path = rewrite(train_path, [header | change, block], tmp_path / "x.msgpack.gz")
-        with pytest.raises(InputError, match=words):
-            load_dataset(path, tokenizer)
-    (tmp_path / "text.msgpack.gz").write_text("hello")
-    with pytest.raises(InputError):
-        load_dataset(tmp_path / "text.msgpack.gz", tokenizer)
-    other = Tokenizer([*tokenizer.vocab[:-1], "zzzz"])
-    with pytest.raises(InputError, match="another vocabulary"):
-        load_dataset(train_path, other)
-    with pytest.raises(InputError, match="no dataset"):
-        load_dataset(tmp_path / "none.msgpack.gz", tokenizer)
-
-
-# -- the unpacked copy ------------------------------------------------------------------------
 
 ARRAYS = ("ids", "positions", "replaced")
 
@@ -109,6 +36,84 @@ def assert_same(one, two):
         assert np.array_equal(getattr(one, name), getattr(two, name)), name
 
 
+def objects(path) -> list:
+    return list(msgpack.Unpacker(gzip.open(path), max_buffer_size=1 << 30))
+
+
+def rewrite(header, blocks, target):
+    members = (msgpack.packb(header), b"".join(map(msgpack.packb, blocks)))
+    target.write_bytes(b"".join(map(gzip.compress, members)))
+    return target
+
+
+def test_ids_travel_as_bytes_under_a_header(train_path, dataset):
+    header, block = objects(train_path)
+    assert header["format"] == "bertlib-mlm" and header["version"] == 2
+    assert header["origin"]["source"] == "text.txt" and header["seed"] == 123
+    assert header["origin"]["unit"] == "documents"
+    assert block["ids"] == dataset.ids.astype("<u2").tobytes()
+    assert json.dumps(header)  # plain values only
+
+
+def damage(kind: str, path, tmp_path):
+    target, (header, block) = tmp_path / "bad.msgpack.gz", objects(path)
+    content = path.read_bytes()
+    if kind == "truncated":
+        target.write_bytes(content[: len(content) // 2])
+    if kind == "bits":
+        target.write_bytes(content[:3000] + bytes([content[3000] ^ 1]) + content[3001:])
+    if kind == "ids":
+        rewrite(header, [block | {"ids": b"\1\0" + block["ids"][2:]}], target)
+    if kind == "count":
+        rewrite(header | {"count": header["count"] + 1}, [block], target)
+    if kind == "huge":
+        rewrite(header | {"count": 2**40}, [block], target)
+    if kind == "extra":
+        rewrite(header, [block, block], target)
+    if kind == "one member":  # header and blocks, as gzip alone would write them
+        target.write_bytes(gzip.compress(gzip.decompress(content)))
+    if kind == "bomb":
+        rewrite(header, [block | {"ids": b"\0" * 80_000_000}], target)
+    return target
+
+
+@pytest.mark.parametrize("kind", ["truncated", "bits", "ids", "count", "huge", "extra", "bomb",
+                                  "one member"])
+def test_a_damaged_dataset_is_refused(kind, train_path, tmp_path, tokenizer):
+    path = damage(kind, train_path, tmp_path)
+    with pytest.raises(InputError, match="truncated or altered") as error:
+        load_dataset(path, tokenizer)
+    assert "bad.msgpack.gz" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_single_words_pack_to_less_than_a_hundredth_and_are_honest(tmp_path, tokenizer):
+    (tmp_path / "x.txt").write_text("king\n" * 2_000)
+    config = PrepareConfig(tmp_path / "x.txt", "x", tmp_path, VOCAB, 2048, segment="text",
+                           documents="lines")
+    prepare(config)
+    header, block = read_dataset(config.path("train"), tokenizer)
+    assert header.n_bytes > 100 * config.path("train").stat().st_size
+    assert (block.ids[:, 3:] == tokenizer.special.pad).all() and len(block.ids) == header.count
+
+
+def test_other_formats_versions_and_vocabularies_are_refused(train_path, tmp_path, tokenizer):
+    header, block = objects(train_path)
+    for change, words in (({"format": "x"}, "not a dataset"), ({"version": 1}, "version 1")):
+        path = rewrite(header | change, [block], tmp_path / "x.msgpack.gz")
+        with pytest.raises(InputError, match=words):
+            load_dataset(path, tokenizer)
+    (tmp_path / "text.msgpack.gz").write_text("hello")
+    with pytest.raises(InputError):
+        load_dataset(tmp_path / "text.msgpack.gz", tokenizer)
+    other = Tokenizer([*tokenizer.vocab[:-1], "zzzz"])
+    with pytest.raises(InputError, match="another vocabulary"):
+        load_dataset(train_path, other)
+    with pytest.raises(InputError, match="no dataset"):
+        load_dataset(tmp_path / "none.msgpack.gz", tokenizer)
+
+
+# -- the unpacked copy ------------------------------------------------------------------------
+
 def test_both_loads_give_what_the_file_holds(own_path, tokenizer):
     block = objects(own_path)[1]
     for _ in range(2):
@@ -122,7 +127,7 @@ def test_both_loads_give_what_the_file_holds(own_path, tokenizer):
 
 def test_a_later_load_reads_no_block(own_path, tokenizer):
     first = load_dataset(own_path, tokenizer)
-    rewrite(own_path, objects(own_path)[:1], own_path)  # the header alone
+    rewrite(objects(own_path)[0], [], own_path)  # the header alone
     assert_same(load_dataset(own_path, tokenizer), first)
     unpacked(own_path).unlink()
     with pytest.raises(InputError, match="truncated or altered"):

@@ -15,6 +15,7 @@ from bertlib.files import (
     Parser,
     atomic_write,
     clear_leftovers,
+    read_bytes,
     refuse_links,
     run_command,
     short,
@@ -39,6 +40,9 @@ def interrupted():
     with atomic_write(Path("kept.bin")) as stream:
         stream.write(b"half")
         signal.raise_signal(signal.SIGINT)
+
+def talks():
+    print("answer")
 
 sys.exit(run_command(globals()[sys.argv[1]]))
 """
@@ -67,6 +71,20 @@ def test_a_file_that_cannot_grow_is_named_and_the_old_one_stays(tmp_path):
 def test_a_full_disk_is_one_sentence(tmp_path):
     assert run("full", tmp_path) == (2, "error: A file cannot be read or written (No space left on "
                                         "device); free some space, then start again.\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is full")
+def test_output_that_finds_no_room_is_one_sentence():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", COMMAND, "talks"], stdout=full, text=True,
+                              stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(PROJECT)})
+    assert done.returncode == 2 and done.stderr.startswith("error: A file cannot be read or")
+    assert done.stderr.count("\n") == 1
+
+
+def test_names_are_written_out_in_messages():
+    told = str(InputError("'a\nb\x1b[31m\u202e\udcff' is no file; pass café \u4eac."))
+    assert told == r"'a\nb\x1b[31m\u202e\udcff' is no file; pass café 京."
 
 
 def test_an_interrupt_stops_what_comes_after_and_leaves_no_file(tmp_path):
@@ -173,3 +191,18 @@ def test_a_wrong_option_is_one_sentence(refused):
     parse.add_argument("--seed", type=int)
     assert refused(parse.parse_args, "--seed", "x") == (
         "error: Argument --seed: invalid int value: 'x'; --help tells all options.")
+
+
+def test_only_a_regular_file_of_bounded_size_is_read(tmp_path):
+    (tmp_path / "good").write_bytes(b"\0\r\nwords")
+    (tmp_path / "link").symlink_to("good")
+    for name in ("good", "link"):
+        assert read_bytes(tmp_path / name, 8) == b"\0\r\nwords"
+        with pytest.raises(InputError, match=f"{name}' has 8 bytes, more than the 7"):
+            read_bytes(tmp_path / name, 7)
+    os.mkfifo(tmp_path / "pipe")
+    for name in (tmp_path / "pipe", tmp_path, "/dev/null"):
+        with pytest.raises(InputError, match="no regular file"):
+            read_bytes(name, 8)
+    with pytest.raises(FileNotFoundError):
+        read_bytes(tmp_path / "none", 8)

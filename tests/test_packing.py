@@ -9,10 +9,12 @@ import pytest
 import torch
 from conftest import VOCAB
 
-from bertlib.data import find_datasets, load_dataset
+from bertlib.bert import BertConfig, BertForMaskedLM
+from bertlib.data import find_datasets, in_order, load_dataset
 from bertlib.masking import Masker, n_hidden
 from bertlib.packing import Packer
 from bertlib.prepare_mlm_dataset import PrepareConfig, prepare, told
+from bertlib.scoring import evaluate
 from bertlib.tokens import Tokenizer
 
 
@@ -124,6 +126,18 @@ def test_a_vocabulary_that_does_not_know_the_text_is_told(tmp_path):
     strange = "".join(chr(0x13000 + n) + " " for n in range(90))
     _, said, _ = prepared(tmp_path, documents([strange] * 40), label="u")
     assert "warning" in said[-1] and "python -m bertlib.tokens" in said[-1]
+
+
+def test_chunks_of_unknown_words_alone_have_no_mask_and_do_not_spoil_the_score(tmp_path):
+    strange = chr(0x13000) + " "
+    lines = ["the king of the sea . " * 30, strange * 30 * 32] * 20
+    datasets, _, tokenizer = prepared(tmp_path, documents(lines))
+    data = datasets["val"]
+    model = BertForMaskedLM(BertConfig.preset("tiny", vocab_size=len(tokenizer), seq_len=32))
+    batches = list(in_order(data, Masker(tokenizer), 8))
+    assert any(len(batch.labels) == 0 for batch in batches)
+    score = evaluate(model, iter(batches), torch.device("cpu"), torch.float32)
+    assert np.isfinite(score.loss) and score.count == (data.positions < 32).sum()
 
 
 def test_passages_are_named_in_header_and_output(tmp_path):

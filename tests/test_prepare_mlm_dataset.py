@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from conftest import VOCAB, document
 
-from bertlib.corpus import read_documents
+from bertlib.corpus import Corpus
 from bertlib.data import load_dataset
 from bertlib.files import run_command
-from bertlib.prepare_mlm_dataset import PrepareConfig, main, parser, prepare
+from bertlib.prepare_mlm_dataset import PrepareConfig, batches, main, parser, prepare
+from bertlib.texts import read_documents
 from bertlib.tokens import Tokenizer
 
 SPLITS = ("train", "val", "test")
@@ -67,6 +68,26 @@ def test_files_do_not_depend_on_how_much_is_encoded_at_once(base, tmp_path, monk
         config = run(base / "input" / "text.txt", tmp_path)
         contents.append([config.path(split).read_bytes() for split in SPLITS])
     assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize("line", ["the king went home . " * 40, "a"])
+def test_a_document_of_any_length_is_encoded_in_batches_of_bounded_size(tmp_path, line):
+    (tmp_path / "x.txt").write_text(f"{line}\n" * (3_000_000 // (len(line) + 50)))
+    corpus = Corpus(tmp_path / "x.txt", unit="documents")
+    found = list(batches(corpus, "?"))
+    assert 3 <= len(found) <= 4
+    assert max(sum(map(len, texts)) + 50 * len(texts) for texts, _ in found) < 1_020_100
+    assert [text for texts, _ in found for text in texts] == list(read_documents(corpus.path))[0]
+    ends = [ends for _, marks in found for _, _, ends in marks]
+    assert ends == [False] * (len(ends) - 1) + [True]
+
+
+def test_a_text_of_which_no_word_is_known_is_refused(tmp_path, refused):
+    (tmp_path / "x.txt").write_text("".join(f"{chr(0x13000 + n)}\n" * 20 for n in range(200)))
+    message = refused(main, "-i", tmp_path / "x.txt", "-l", "x", "-o", tmp_path, "-m", 32, "-v",
+                      VOCAB, "-s", 1)
+    assert "no word that the vocabulary knows" in message and "bertlib.tokens" in message
+    assert [path.name for path in tmp_path.iterdir()] == ["x.txt"]
 
 
 def test_text_segments_end_at_words_and_are_padded(base, tmp_path, tokenizer):

@@ -23,7 +23,7 @@ from bertlib.records import write_json
 from bertlib.runlog import read_metrics
 from bertlib.runs import Identity, Run
 from bertlib.settings import Settings
-from bertlib.tokens import save_vocab
+from bertlib.vocab import save_vocab
 from bertlib.workspace import ensure_datasets
 
 SMALL = dict(max_iters=6, val_interval=3, batch_size=8)

@@ -11,6 +11,7 @@ import pytest
 
 from bertlib.files import InputError
 from bertlib.records import (
+    Missing,
     append_record,
     open_lines,
     read_json,
@@ -108,17 +109,20 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "huge").write_bytes(b"")
     os.truncate(tmp_path / "huge", 1 << 40)
-    for path, words in (("pipe", "no regular file"), ("", "Is a directory"),
+    for path, words in (("pipe", "no regular file"), ("", "no regular file"),
                         ("huge", "more than the"), ("/dev/zero", "no regular file")):
         with pytest.raises(InputError, match=words):
             read(tmp_path / path)
-    with pytest.raises(FileNotFoundError):
-        read(tmp_path / "none")
+    for path in ("none", "huge/none"):
+        with pytest.raises(Missing, match="There is no file"):
+            read(tmp_path / path)
+        with pytest.raises(Missing, match="There is no file"):
+            read_records(tmp_path / path, dict[str, Any])
     with pytest.raises(InputError, match="Cannot read .*too long.*; write it again"):
         read(tmp_path / ("x" * 300))
 
 
-def test_records_are_lines_and_a_cut_one_is_taken_away(tmp_path):
+def test_records_are_lines_and_a_cut_one_is_told_and_taken_away(tmp_path, capsys):
     path = tmp_path / "rows.jsonl"
     for number in range(3):
         with open_lines(path) as stream:
@@ -128,8 +132,11 @@ def test_records_are_lines_and_a_cut_one_is_taken_away(tmp_path):
     cut = whole + json.dumps(sealed({"step": 3})).encode()
     path.write_bytes(cut)
     assert [row["step"] for row in read_records(path, dict[str, Any])] == [0, 1, 2]
+    assert "rows.jsonl' was cut off" in capsys.readouterr().err
     open_lines(path).close()
     assert path.read_bytes() == whole
+    read_records(path, dict[str, Any])
+    assert capsys.readouterr().err == ""
 
 
 def test_a_damaged_record_is_named_by_its_line(tmp_path):

@@ -7,9 +7,10 @@ import os
 
 import pytest
 
-from bertlib import texts
+from bertlib import lines, texts
 from bertlib.files import InputError
-from bertlib.texts import cut, read_documents, text_files, text_sha256
+from bertlib.lines import cut
+from bertlib.texts import read_documents, text_files, text_sha256
 
 WIKI = " = One = \n\n First text .\n = = Section = = \n More .\n = Two = \n Second .\n"
 WANTED = [["= One =", "First text .", "= = Section = =", "More ."], ["= Two =", "Second ."]]
@@ -19,7 +20,7 @@ WANTED = [["= One =", "First text .", "= = Section = =", "More ."], ["= Two =", 
 @pytest.mark.parametrize("block", [1, 7, 1 << 20])
 def test_titles_are_found_with_any_line_end_and_wherever_a_block_ends(tmp_path, monkeypatch, end,
                                                                       block):
-    monkeypatch.setattr(texts, "BLOCK", block)
+    monkeypatch.setattr(lines, "BLOCK", block)
     (tmp_path / "w.txt").write_bytes(("\ufeff" + WIKI).replace("\n", end).encode())
     assert list(read_documents(tmp_path / "w.txt")) == WANTED
 
@@ -126,16 +127,81 @@ def test_cut_keeps_every_character():
                                             (b"\xe6\xb0", "line 401")])
 def test_a_bad_byte_is_told_with_the_number_of_its_line(tmp_path, monkeypatch, end, block, bad,
                                                         words):
-    monkeypatch.setattr(texts, "BLOCK", block)
+    monkeypatch.setattr(lines, "BLOCK", block)
     (tmp_path / "x.txt").write_bytes(b"good" + end + (b"more" + end) * 399 + bad)
     with pytest.raises(InputError, match=words):
         list(read_documents(tmp_path / "x.txt"))
+
+
+@pytest.mark.parametrize("block", [1, 7, 1 << 20])
+def test_xz_streams_in_a_row_are_one_text_with_or_without_padding(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(lines, "BLOCK", block)
+    one, two = (lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)
+                for text in (b"one\ntwo\nthr", b"ee\nfour\n" * 50))
+    wanted = ["one", "two", *["three", "four"], *["ee", "four"] * 49]
+    for content in (one + two, one + bytes(4) + two, one + two + bytes(8)):
+        (tmp_path / "x.xz").write_bytes(content)
+        assert list(read_documents(tmp_path / "x.xz")) == [wanted]
+
+
+@pytest.mark.parametrize("end", [b"junk", bytes(4) + b"junk", lzma.compress(b"text")[:-1],
+                                 bytes(4) + lzma.compress(b"text")[:9]])
+@pytest.mark.parametrize("block", [1, 1 << 20])
+def test_an_xz_file_with_another_end_is_refused(tmp_path, monkeypatch, end, block):
+    monkeypatch.setattr(lines, "BLOCK", block)
+    (tmp_path / "x.xz").write_bytes(lzma.compress(b"text\n") + end)
+    with pytest.raises(InputError, match="damaged"):
+        list(read_documents(tmp_path / "x.xz"))
+
+
+@pytest.mark.parametrize("block", [1, 7, 1 << 20])
+@pytest.mark.parametrize("blank", ["\n", " \n", "\n \t\n", "\r\n", "\u2028\n", "\n" * 100])
+def test_lines_are_numbered_over_blank_ones_wherever_a_block_ends(tmp_path, monkeypatch, blank,
+                                                                  block):
+    monkeypatch.setattr(lines, "BLOCK", block)
+    good = '{"text": "a"}'
+    for before in ("", f"{good}\n"):
+        content = f"{before}{blank * 3}{good}\n{blank}{good}\n\n{{}}\n"
+        (tmp_path / "x.jsonl").write_text(content, newline="")
+        number = content.replace("\r\n", "\n").split("\n").index("{}") + 1
+        with pytest.raises(InputError, match=f"line {number}:"):
+            list(read_documents(tmp_path / "x.jsonl"))
+
+
+@pytest.mark.parametrize("parted", texts.PARTED)
+@pytest.mark.parametrize("block", [1, 7, 1 << 20])
+def test_blank_lines_in_a_row_part_as_one_does(tmp_path, monkeypatch, parted, block):
+    monkeypatch.setattr(lines, "BLOCK", block)
+    (tmp_path / "one.txt").write_text("a\n\nb\nc\n\n = T = \n\nd")
+    (tmp_path / "many.txt").write_text("\n \n\na\n\n  \n\nb\nc\n\n\n = T = \n\t\n \nd\n\n \n ")
+    found = [list(read_documents(tmp_path / f"{name}.txt", parted)) for name in ("one", "many")]
+    assert found[0] == found[1] and sum(found[0], []) == ["a", "b", "c", "= T =", "d"]
+
+
+def test_a_json_line_has_a_longest_length(tmp_path, monkeypatch):
+    good = json.dumps({"text": "sea\nsky", "id": 1})
+    (tmp_path / "x.jsonl").write_text(f"{good}\n\n{good}\n")
+    for block in (5, 1 << 20):
+        monkeypatch.setattr(lines, "BLOCK", block)
+        monkeypatch.setattr(texts, "LONGEST_RECORD", len(good))
+        assert list(read_documents(tmp_path / "x.jsonl")) == [["sea", "sky"]] * 2
+        monkeypatch.setattr(texts, "LONGEST_RECORD", len(good) - 1)
+        with pytest.raises(InputError, match=r"line 1: this is longer than .* several documents"):
+            list(read_documents(tmp_path / "x.jsonl"))
 
 
 def test_half_a_character_in_a_record_is_told_with_its_line(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"text": "sea \\ud83d\\udc1f"}\n{"text": "sea \\ud800"}\n')
     with pytest.raises(InputError, match=r"x.jsonl', line 2, holds '\\ud800', letter 5, which is"):
         list(read_documents(tmp_path / "x.jsonl"))
+
+
+def test_a_document_begins_where_it_should(tmp_path):
+    (tmp_path / "a.txt").write_text("one\ntwo\n = T = \nthree")
+    (tmp_path / "b.jsonl").write_text(json.dumps({"text": "four\n\nfive"}))
+    assert list(texts.read_paragraphs(tmp_path)) == [
+        (True, "one"), (False, "two"), (True, "= T ="), (False, "three"),
+        (True, "four"), (False, "five")]
 
 
 def test_what_is_no_regular_file_is_refused(tmp_path):
