@@ -12,7 +12,6 @@ from fault_kinds import Kind
 from fault_museum import RUN
 from fault_random import WORDS, some_text, some_value
 from IPython.core.interactiveshell import InteractiveShell
-from papermill.translators import PythonTranslator
 
 import bertlib
 from bertlib import highlight, predict
@@ -90,12 +89,14 @@ settings = Settings.make(choose_preset(preset), **changes)
 def notebook(base: Path) -> Example:
     """An example of notebook 07's parameters, as papermill writes them."""
     os.chdir(base)
+    shell = InteractiveShell(ipython_dir=str(base))
 
     def example(draw: random.Random) -> str | None:
-        shell = InteractiveShell()
+        shell.reset()
         watch_cells(shell)
+        shell.user_ns |= {"nan": float("nan"), "inf": float("inf")}
         names = [draw.choice([*NAMES, "_i3", "In", "x"]) for _ in range(draw.randint(1, 4))]
-        injected = PythonTranslator.codify({name: likely(draw, name) for name in names})
+        injected = "# Parameters\n" + "".join(f"{n} = {likely(draw, n)!r}\n" for n in names)
         for cell in (FIRST, injected, ASK):
             done = shell.run_cell(cell)
             if cell == ASK and done.error_in_exec:

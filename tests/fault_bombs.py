@@ -134,7 +134,7 @@ def too_much_json(world: World, draw: random.Random, number: int) -> Iterator[Fo
     name = JSON[number // len(TOO_MUCH)]
     how = list(TOO_MUCH)[number % len(TOO_MUCH)]
     if how != "nothing" or "/logs/" not in name:  # an empty log is a log that just began
-        yield from read(world, name, lambda path: path.write_bytes(TOO_MUCH[how]), how)
+        yield from read(world, name, lambda path: path.write_bytes(TOO_MUCH[how] + b"\n"), how)
 
 
 # -- bombs ---------------------------------------------------------------------------------------
@@ -171,13 +171,13 @@ def zip_bomb(path: Path) -> None:
 
 
 def gzip_bomb(path: Path, part: bytes = b" " * (1 << 24)) -> None:
-    """Four gigabytes of one long line in 4 MB."""
-    path.write_bytes(gzip.compress(part, 1) * 256)
+    """1.5 GB of one long line in 2 MB."""
+    path.write_bytes(gzip.compress(part, 1) * 96)
 
 
 def xz_bomb(path: Path) -> None:
     """The same as .xz."""
-    path.write_bytes(lzma.compress(b" " * (1 << 24), preset=0) * 256)
+    path.write_bytes(lzma.compress(b" " * (1 << 24), preset=0) * 96)
 
 
 def packed(content: bytes) -> Callable[[Path], None]:
@@ -191,7 +191,7 @@ BOMBS: list[tuple[str, str, Callable[[Path], None]]] = [
     (STEP, "a zip bomb", zip_bomb),
     ("small.txt.gz", "a gzip bomb", gzip_bomb), ("small.txt.xz", "an xz bomb", xz_bomb),
     (DATA, "a gzip bomb", gzip_bomb),
-    (DATA, "a header of 4 GB that is there", lambda path: gzip_bomb(path, b"\xd9\xff" * (1 << 23))),
+    (DATA, "a header of 1.5 GB", lambda path: gzip_bomb(path, b"\xd9\xff" * (1 << 23))),
     (DATA, "deep msgpack", packed(b"\x91" * 10_000_000)),
     (DATA, "deep maps", packed(b"\x81\xa1a" * 1_000_000)),
     (DATA, "bytes of 4 GB that are not there", packed(b"\xc6" + struct.pack(">I", 2**32 - 1))),

@@ -25,6 +25,10 @@ ROOM = 1 << 30  # bytes that a child may take beyond what its parent holds
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link",
            "os.symlink", "os.chmod", "os.utime")
+TRACEBACK = "Traceback (most recent call last)"
+PLACE = re.compile(r'File ".*/(bertlib/.*\.py)", line (\d+)')
+ANYWHERE = re.compile(r'File ".*?/([^/]*/[^/]*\.py)", line (\d+)')
+RAISED = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b.*)", re.MULTILINE)
 
 
 class Outcome(NamedTuple):
@@ -45,11 +49,11 @@ class Outcome(NamedTuple):
 
     def raised(self) -> str:
         """The error of a traceback, the line of bertlib that it came through last, its words."""
-        trace = self.said[self.said.rindex("Traceback (most recent call last)"):]
-        error, places = RAISED.search(trace), PLACE.findall(trace)
+        trace = self.said[self.said.rindex(TRACEBACK):]
+        error, places = RAISED.search(trace), PLACE.findall(trace) or ANYWHERE.findall(trace)
         where = f" in {places[-1][0]}, line {places[-1][1]}" if places else ""
-        name, _, words = (error[1] if error else last_line(trace)).partition(": ")
-        return f"{name}{where}: {shown(words)}"
+        name, _, words = (error[1] if error else "Traceback").partition(": ")
+        return f"{name}{where}: {shown(words or last_line(trace))}"
 
     def complaint(self, *fine: int) -> str:
         """What is wrong with how it ended, and after a colon the details; empty if nothing is.
@@ -59,20 +63,16 @@ class Outcome(NamedTuple):
         """
         if self.code is None:
             return "hangs"
-        if "Traceback (most recent call last)" in self.said:
+        if TRACEBACK in self.said:
             return self.raised()
         if self.code not in (0, 2, 130, *fine):
             return f"exit status {self.code}: {last_line(self.said)}"
         if self.code == 2:
-            sentence = self.said.rpartition("error: ")[2]
+            sentence = ("\n" + self.said).partition("\nerror: ")[2]
             odd = [c for c in sentence.removesuffix("\n") if ord(c) < 32 or 127 <= ord(c) < 160]
             if not sentence.strip() or odd:
                 return f"no sentence of one line: {shown(sentence)}"
         return ""
-
-
-PLACE = re.compile(r'File ".*/(bertlib/.*\.py)", line (\d+)')
-RAISED = re.compile(r"^([A-Za-z_.]*(?:Error|Exception|Interrupt|Warning|Exit)\b.*)", re.MULTILINE)
 
 
 def last_line(said: str) -> str:

@@ -113,6 +113,7 @@ TARGETS: dict[str, list[Target]] = {
     "unsigned": [Target("plain.txt", ("read_documents of plain.txt",)),
                  Target("records.jsonl", ("read_documents of records.jsonl",)),
                  Target("reference/config.json", ("load of a published model",)),
+                 Target("reference/tokenizer_config.json", ("load of a published model",)),
                  Target("reference/vocab.txt", ("load of a published model",)),
                  Target("reference/model.safetensors", ("load of a published model",)),
                  Target("vocab/vocab.txt", ("Tokenizer.load",))],
@@ -130,17 +131,20 @@ def damaged(group: str) -> Callable[[World, random.Random, int], Iterator[Found]
             path = draw.choice(sorted(base.glob(target.files)))
             how = damage(path, draw)
             outcome = attempt(lambda tell: READERS[reader](base))
-        if group == "logs" and how in ("truncate", "empty") and is_beginning(outcome.result, truth):
-            return  # the log of a run that was killed then
+        if how == "gone" and reader == "Tokenizer.load":
+            raise Missed  # nobody says that it must be there
+        if group == "logs" and is_cut(outcome.result, truth, how):
+            return
         hints = (target.hint or path.name,)
         yield from misread(f"{path.name} for {reader}", outcome, truth, *hints, detail=how)
 
     return attack
 
 
-def is_beginning(found: Any, truth: Any) -> bool:
-    """Whether a list holds the first entries of another one."""
-    return isinstance(found, list) and found == truth[: len(found)]
+def is_cut(found: Any, truth: Any, how: str) -> bool:
+    """Whether a log tells less at its end, as one does whose process was killed then."""
+    fewer = len(truth) if how in ("truncate", "empty") else 1
+    return isinstance(found, list) and found in [truth[:len(truth) - n] for n in range(fewer + 1)]
 
 
 # -- a run that goes on --------------------------------------------------------------------------
@@ -168,7 +172,7 @@ def resumed_damaged(world: World, draw: random.Random, number: int) -> Iterator[
         yield Found("lost", f"{name}: begun anew without a word, though step 6 is whole", how)
 
 
-NATURE = ("nobody can know the truth of a plain text, or of files that others published without "
+NATURE = ("Nobody can know the truth of a plain text, or of files that others published without "
           "a hash")
 KINDS = [
     Kind("damage-data", "damaged: datasets, their copies and vocabulary", damaged("data"), 2.5, 15),

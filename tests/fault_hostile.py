@@ -9,7 +9,7 @@ import pickle
 import random
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,14 @@ Change = Callable[[Any], Any]
 
 
 def rewrite(path: Path, change: Change) -> None:
-    """Change what a JSON file says, and seal it anew if it is sealed: a forger would."""
-    values = change(json.loads(path.read_text(encoding="utf-8")))
-    if isinstance(values, dict) and "seal" in values:
-        from bertlib.records import sealed
-        values = sealed(values)
+    """Change what a JSON file says, and seal it anew if it was sealed: a forger would."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    had_seal = isinstance(values, dict) and "seal" in values
+    values = change(values)
+    if had_seal and isinstance(values, dict):
+        from bertlib.records import sealed  # who seals has it
+        with suppress(ValueError):  # NaN, which no seal covers
+            values = sealed(values)
     path.write_text(json.dumps(values), encoding="utf-8")
 
 

@@ -66,11 +66,11 @@ def train_from_text(tell: Tell, base: Path) -> dict[str, Any]:
 
 
 def in_training(world: World, draw: random.Random, number: int) -> Iterator[Found]:
-    """A run dies at a random moment."""
-    changes, seconds = measured(world, world.base, train)
+    """A run dies at a random moment; each second one once more while it is resumed."""
+    _, seconds = measured(world, world.base, train)
     with world.spoiled(world.base) as base:
-        died = killed_at_a_moment(train, base, draw, seconds)
-        yield from went_on(world, base, train, died)
+        died = [killed_at_a_moment(train, base, draw, seconds) for _ in range(1 + number % 2)]
+        yield from went_on(world, base, train, *died)
 
 
 def before_a_change(world: World, draw: random.Random, number: int) -> Iterator[Found]:
@@ -149,7 +149,7 @@ def forgets_random_state(world: World) -> bool:
 
 
 KINDS = [
-    Kind("kill-moment", "training killed at a random moment", in_training, 10, 3),
-    Kind("kill-change", "training, also resumed, killed before a change of a file",
+    Kind("kill-moment", "killed: training, at a random moment", in_training, 10, 3),
+    Kind("kill-change", "killed: training, before a change of a file",
          before_a_change, 14, 4),
 ]

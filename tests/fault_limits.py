@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fault_child import Outcome, Tell, attempt
+from fault_child import Outcome, attempt
 from fault_kills import Job, ended_well, went_on
 from fault_kinds import Found, Kind, NotTried, complaints
 from fault_making import export_again, learn_words, prepare_again, read_all
@@ -24,14 +24,7 @@ from fault_world import World, newest_run, train
 NEW_MOUNTS = 0x20000  # CLONE_NEWNS of Linux
 
 
-def from_nothing(tell: Tell, base: Path) -> Any:
-    """Prepare where there are no datasets yet."""
-    shutil.rmtree(base / "datasets", ignore_errors=True)
-    (base / "datasets").mkdir()
-    return prepare_again(tell, base)
-
-
-JOBS: list[tuple[str, Job]] = [("training", train), ("preparation", from_nothing),
+JOBS: list[tuple[str, Job]] = [("training", train), ("preparation", prepare_again),
                                ("export", export_again), ("learning words", learn_words)]
 
 
@@ -105,13 +98,12 @@ def mounted(folder: Path, *how: str) -> Iterator[Callable[..., None]]:
 def full_disk(world: World, draw: random.Random, number: int) -> Iterator[Found]:
     """A file system with a little room beyond what is there."""
     name, job = JOBS[number % len(JOBS)]
-    source = clean(world, job)
-    there = sum(4096 * -(-path.stat().st_size // 4096) for path in source.rglob("*"))
-    room = there + int(2 ** draw.uniform(12, 19))
     folder = world.folder / "disk"
     folder.mkdir(exist_ok=True)
-    with mounted(folder, "-t", "tmpfs", "-o", f"size={room}", "tmpfs") as mount:
-        base = world.copy(source, folder / "base")
+    with mounted(folder, "-t", "tmpfs", "-o", "size=64m", "tmpfs") as mount:
+        base = world.copy(clean(world, job), folder / "base")
+        room = int(2 ** draw.uniform(12, 20 if job is train else 15))
+        mount("-o", f"remount,size={shutil.disk_usage(folder).used + room}")
         before = attempt(lambda tell: job(tell, base))
         mount("-o", "remount,size=64m")
         yield from with_room(world, f"{name} on a full disk", job, base, before)
@@ -177,9 +169,9 @@ def nowhere(world: World, draw: random.Random, number: int) -> Iterator[Found]:
 
 
 KINDS = [
-    Kind("limit-size", "files that may not grow (RLIMIT_FSIZE)", small_files, 2, 0.7),
-    Kind("limit-disk", "full disk (a tiny file system)", full_disk, 2, 0.7),
-    Kind("limit-read", "read-only folders", read_only, 1, 0.4),
-    Kind("limit-output", "output to a full device, a closed file, a reader that has gone",
+    Kind("limit-size", "room: files that may not grow (RLIMIT_FSIZE)", small_files, 2, 0.7),
+    Kind("limit-disk", "room: a full disk (a tiny file system)", full_disk, 2, 0.7),
+    Kind("limit-read", "room: read-only folders", read_only, 1, 0.4),
+    Kind("limit-output", "room: output to a full device, a closed file, a reader that has gone",
          nowhere, 2, 0.5),
 ]

@@ -93,6 +93,7 @@ def museum(world: World) -> Path:
 
     must(attempt(fill))
     shutil.copytree(PROJECT / "assets" / "reference", base / "reference")
+    (base / "reference" / "tokenizer_config.json").write_text('{"do_lower_case": true}')
     small = text(documents=12)
     (base / "plain.txt").write_text(small)
     (base / "records.jsonl").write_text("".join(

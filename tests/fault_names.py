@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,9 @@ def calls(base: Path, name: str) -> list[tuple[str, Callable[[], Any]]]:
              for option in ("--label", "--base", "--preset", "--resume", "--seed", "--start")]
     told += [(f"tokens, {place}", partial(tokens.main, replaced(base, learn, at, name)))
              for place, at in (("input", 1), ("output", 3), ("size", 5))]
-    told += [("hub, run", partial(hub.main, [name, str(base / "out")])),
+    told += [("prepare, a bad text of that name", partial(bad_text, base, name, make)),
+             ("bertlib.load, a damaged run of that name", partial(bad_run, base, name)),
+             ("hub, run", partial(hub.main, [name, str(base / "out")])),
              ("hub, folder", partial(hub.main, [str(base / RUN), f"{base}/{name}/x"])),
              ("predict, model", partial(predict.main, ["a [MASK]", "--model", name])),
              ("predict, text", partial(predict.main, [f"{name} [MASK]", "--model",
@@ -48,6 +51,19 @@ def replaced(base: Path, arguments: list[str], at: int, name: str) -> list[str]:
     """The arguments with a name in one place; as a path below `base` if a path is there."""
     path = arguments[at].startswith("/") and name
     return [*arguments[:at], f"{base}/{name}" if path else name, *arguments[at + 1:]]
+
+
+def bad_text(base: Path, name: str, arguments: list[str]) -> None:
+    """Prepare from a folder with a text of that name, which is no UTF-8."""
+    (base / "input" / f"{name}.txt").write_bytes(b"\xff")
+    prepare_mlm_dataset.main([arguments[0], str(base / "input"), *arguments[2:]])
+
+
+def bad_run(base: Path, name: str) -> None:
+    """Load a run whose folder has that name, and whose card is damaged."""
+    shutil.copytree(base / RUN, base / "runs" / name, dirs_exist_ok=True)
+    (base / "runs" / name / "run.json").write_bytes(b"{")
+    bertlib.load(base / "runs" / name)
 
 
 CALLS = len(calls(Path("/"), "x"))

@@ -1,4 +1,4 @@
-"""Signals, and folders that vanish: what asks a run to end, and what takes the ground from it.
+"""Others at work: a second start, signals that ask a run to end, folders that someone removes.
 
 A run that is asked to end saves the step that it is in; the same command then goes on.
 """
@@ -13,14 +13,31 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fault_child import ASKING, Child, Outcome, Tell, attempt
-from fault_kills import ended_well, measured, weights_of, went_on
-from fault_kinds import Found, Kind, complaints
+from fault_kills import ended_well, measured, weights_of, went_on, without_more
+from fault_kinds import Found, Kind, complaints, difference
+from fault_limits import JOBS, clean, with_room
 from fault_world import World, newest_run, train, train_by_command
 
 from bertlib import interrupts
 
 VANISHING = ("runs", "runs/run0", "runs/run0/checkpoints", "runs/run0/logs", "runs/run0/run.json",
              "datasets", "vocab", "input")
+
+
+def two_at_once(world: World, draw: random.Random, number: int) -> Iterator[Found]:
+    """The same command is started twice: neither disturbs the other."""
+    clean = (world.base, world.half)[number % 2]
+    with world.spoiled(clean) as base:
+        children = [Child(lambda tell: train(tell, base)) for _ in range(2)]
+        for outcome in [child.end() for child in children]:
+            yield from complaints("of two at once", outcome)
+            if outcome.code == 0:
+                result = without_more(outcome.result, world.truth)
+                if result != world.truth:
+                    yield Found("lost", "of two at once, one ends otherwise",
+                                difference(world.truth, result))
+        yield from ended_well(weights_of(attempt(lambda tell: train(tell, base))),
+                              world.truth["weights"])
 
 
 def asked_to_end(world: World, draw: random.Random, number: int) -> Iterator[Found]:
@@ -70,6 +87,20 @@ def as_it_begins(world: World, draw: random.Random, number: int) -> Iterator[Fou
     yield from complaints("SIGINT as a command begins", outcome, -signal.SIGINT)
 
 
+def in_making(world: World, draw: random.Random, number: int) -> Iterator[Found]:
+    """SIGINT, SIGTERM and SIGHUP while something is made; the same command then makes it whole."""
+    (name, job), sign = JOBS[1 + number % 3], ASKING[number // 3 % 3]
+    _, seconds = measured(world, clean(world, job), job)
+    with world.spoiled(clean(world, job)) as base:
+        child = Child(lambda tell: job(tell, base))
+        time.sleep(draw.uniform(0, seconds))
+        child.send(sign)
+        outcome = child.end()
+        if outcome.code == -sign != -signal.SIGINT:  # it just ends
+            outcome = outcome._replace(code=130)
+        yield from with_room(world, f"{name}, asked to end", job, base, outcome)
+
+
 def vanishing(world: World, draw: random.Random, number: int) -> Iterator[Found]:
     """Someone removes a file or folder while a run uses it: it ends well, or says so."""
     name, step = VANISHING[number % len(VANISHING)], draw.randint(1, 11)
@@ -92,8 +123,11 @@ def vanishing(world: World, draw: random.Random, number: int) -> Iterator[Found]
 
 
 KINDS = [
-    Kind("signal", "training asked to end: SIGINT, SIGTERM, SIGHUP", asked_to_end, 5, 1.5),
-    Kind("signal-twice", "training interrupted twice", asked_twice, 2, 0.7),
-    Kind("signal-begin", "a command interrupted as it begins", as_it_begins, 2, 0.5),
-    Kind("vanish", "files and folders removed while a run uses them", vanishing, 2, 0.7),
+    Kind("two-at-once", "at once: the same command started twice", two_at_once, 1, 0.5),
+    Kind("signal", "asked to end: training, by SIGINT, SIGTERM, SIGHUP", asked_to_end, 5, 1.5),
+    Kind("signal-twice", "asked to end: training, twice", asked_twice, 2, 0.7),
+    Kind("signal-make", "asked to end: preparation, export, learning a vocabulary", in_making,
+         1, 1),
+    Kind("signal-begin", "asked to end: a command as it begins", as_it_begins, 2, 0.5),
+    Kind("vanish", "room: files and folders removed while a run uses them", vanishing, 2, 0.7),
 ]

@@ -5,9 +5,12 @@ import subprocess
 import sys
 
 import pytest
-from fault_child import Outcome
 
 from bertlib.files import PROJECT
+
+if sys.platform != "linux":
+    pytest.skip("The hostile world needs Linux.", allow_module_level=True)
+from fault_child import Outcome
 
 NAMES = ("tried", "lost", "silent", "traceback")
 
