@@ -53,7 +53,7 @@ HINTS = ("facts of run.json", "index.json", "step_", "best_")
 
 
 def read(world: World, name: str, spoil: Callable[[Path], None], how: str,
-         seconds: float = 20) -> Iterator[Found]:
+         seconds: float = 60) -> Iterator[Found]:
     """Spoil a file of the museum, and read it."""
     truth = true_reading(world, READ[name])
     with world.spoiled(museum(world)) as base:
@@ -109,7 +109,7 @@ def no_file_to_write(world: World, draw: random.Random, number: int) -> Iterator
         path = base / RUN / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         NO_FILES[how](path)
-        outcome = attempt(lambda tell: resumed(tell, base), 30)
+        outcome = attempt(lambda tell: resumed(tell, base))
     yield from complaints(f"{name}, {how}, in a half-done run", outcome)
 
 
@@ -204,7 +204,7 @@ BOMBS: list[tuple[str, str, Callable[[Path], None]]] = [
 def bomb(world: World, draw: random.Random, number: int) -> Iterator[Found]:
     """Little on the disk, and more than there is in memory."""
     name, how, spoil = BOMBS[number]
-    yield from read(world, name, spoil, how, seconds=60)
+    yield from read(world, name, spoil, how, seconds=120)
 
 
 KINDS = [
