@@ -116,7 +116,7 @@ class Child:
         content, code = self._listen(time.monotonic() + seconds)
         if code is None:
             self.send(signal.SIGKILL)
-        _, status = os.waitpid(self.pid, 0)
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         for handle in (self._said, self._told):
             os.close(handle)
         said, told = (content[handle].decode(errors="replace")
@@ -124,7 +124,7 @@ class Child:
         if self.is_loud:
             print(f"--- status {status}\n{said}", file=sys.stderr)
         lines = [json.loads(line) for line in told.splitlines(keepends=True) if line[-1] == "\n"]
-        return Outcome(None if code is None else os.waitstatus_to_exitcode(status), said,
+        return Outcome(None if code is None else status, said,
                        [(name, value) for name, value in lines])
 
     def _listen(self, until: float) -> tuple[dict[int, bytearray], int | None]:

@@ -12,8 +12,8 @@ from typing import Any
 
 from fault_child import Outcome, Tell, attempt
 from fault_kills import Job, ended_well, killed_at_a_moment, killed_before, measured
-from fault_kinds import Found, Kind, Missed, complaints
-from fault_world import LABEL, LENGTH, World, fingerprint, newest_run, prepare, text
+from fault_kinds import Found, Kind, Missed, complaints, difference
+from fault_world import LABEL, LENGTH, World, fingerprint, must, newest_run, prepare, text
 
 import bertlib
 from bertlib import hub, tokens
@@ -122,8 +122,9 @@ def whole_export(world: World) -> list[Any]:
 
 def learn_words(tell: Tell, base: Path) -> list[Any]:
     """Learn a cased vocabulary of a text without capitals: only its rules tell what it is."""
+    force = ["--force"] if (base / "words" / "replace").exists() else []
     tokens.main(["-i", str(base / "input" / "text.txt"), "-o", str(base / "words"), "--size",
-                 "150", "--cased"])
+                 "150", "--cased", *force])
     return rules(base / "words")
 
 
@@ -134,14 +135,24 @@ def rules(folder: Path) -> list[Any]:
 
 
 def in_learning_words(world: World, draw: random.Random, number: int) -> Iterator[Found]:
-    """It dies: there is no vocabulary, or a whole one, or the command finishes its work."""
+    """It dies: there is no vocabulary, or a whole one, the older one if it replaces that."""
+    old, new = None, [150, False, None]
     with world.spoiled(world.base) as base:
+        if number % 4 >= 2:
+            shutil.copytree(base / "vocab", base / "words")
+            (base / "words" / "replace").touch()
+            old = must(attempt(lambda tell: rules(base / "words")))
         kill(world, world.base, learn_words, base, draw, number)
+        between = attempt(lambda tell: rules(base / "words"))
+        yield from complaints("a vocabulary after the kill", between)
+        if between.code == 0 and between.result not in (old, new):
+            yield Found("silent", "after the kill words are read by other rules than theirs",
+                        difference(new, between.result))
         again = attempt(lambda tell: learn_words(tell, base))
         yield from complaints("started again", again)
         if again.code == 2 and "exists" in again.said:  # it was whole before it died
             again = attempt(lambda tell: rules(base / "words"))
-        yield from ended_well(again, [150, False, None])
+        yield from ended_well(again, new)
 
 
 KINDS = [

@@ -124,7 +124,8 @@ def vanishing(world: World, draw: random.Random, number: int) -> Iterator[Found]
 
 KINDS = [
     Kind("two-at-once", "at once: the same command started twice", two_at_once, 1, 0.5),
-    Kind("signal", "asked to end: training, by SIGINT, SIGTERM, SIGHUP", asked_to_end, 5, 1.5),
+    Kind("signal-train", "asked to end: training, by SIGINT, SIGTERM, SIGHUP", asked_to_end,
+         5, 1.5),
     Kind("signal-twice", "asked to end: training, twice", asked_twice, 2, 0.7),
     Kind("signal-make", "asked to end: preparation, export, learning a vocabulary", in_making,
          1, 1),

@@ -20,7 +20,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count, groupby
 from pathlib import Path
 
@@ -105,10 +105,16 @@ class Record:
                    f"--seed {seed} --only {self.kind.key} --number {numbers[0]}{more}")
 
 
-def attack(world: World, kind: Kind, numbers: Iterator[int]) -> Record:
-    """Try the cases of those numbers."""
-    record = Record(kind)
-    for number in numbers:
+def attack(world: World, kind: Kind, order: Iterable[int], least: float, seconds: float) -> Record:
+    """Try cases in that order: as many as the seconds allow, and `least` at least.
+
+    So a busy machine takes longer, and tries as much.
+    """
+    record, until = Record(kind), time.monotonic() + seconds
+    for done, number in enumerate(order):
+        enough = record.tried >= max(1, least) or done > 10 * max(10, least)
+        if enough and time.monotonic() >= until:
+            break
         draw = random.Random(f"{world.seed} {kind.key} {number}")
         try:
             record.found += [(number, found) for found in kind.attack(world, draw, number)]
@@ -121,19 +127,13 @@ def attack(world: World, kind: Kind, numbers: Iterator[int]) -> Record:
     return record
 
 
-def numbers(kind: Kind, seed: int, minutes: float, seconds: float) -> Iterator[int]:
-    """The cases of a kind: as many as its seconds allow, and at least as its pace asks for.
-
-    So a busy machine takes longer, and tries as much. Those of a list come in a drawn order.
-    """
-    order = count()
-    if kind.cases is not None:
-        order = random.Random(seed).sample(range(kind.cases), kind.cases)
-    until = time.monotonic() + seconds
-    for done, number in enumerate(order):
-        if done >= max(1, minutes * kind.pace) and time.monotonic() >= until:
-            return
-        yield number
+def numbers(kind: Kind, given: argparse.Namespace) -> Iterable[int]:
+    """The numbers of the cases: those of a list in a drawn order, else all from 0 on."""
+    if given.number is not None:
+        return [given.number]
+    if kind.cases is None:
+        return count()
+    return random.Random(given.seed).sample(range(kind.cases), kind.cases)
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -166,9 +166,9 @@ def tables(world: World, kinds: list[Kind], given: argparse.Namespace) -> Iterat
     for title, members in groupby(kinds, key=lambda kind: titles[kind.key]):
         row = Row(title)
         for kind in members:
-            seconds = 60 * given.minutes * kind.share / sum(other.share for other in kinds)
-            chosen = numbers(kind, given.seed, given.minutes, 0 if given.least else seconds)
-            record = attack(world, kind, chosen if given.number is None else iter([given.number]))
+            share = 0 if given.least else kind.share / sum(other.share for other in kinds)
+            record = attack(world, kind, numbers(kind, given), given.minutes * kind.pace,
+                            60 * given.minutes * share)
             row.add(record)
             yield record
         print(row, flush=True)
@@ -179,11 +179,12 @@ def main(arguments: list[str] | None = None) -> int:
     if sys.platform != "linux":
         sys.exit("The hostile world needs Linux.")
     given = options(arguments)
-    Child.is_loud = given.number is not None
     kinds = [kind for kind in KINDS if kind.key.startswith(tuple(given.only))]
     with tempfile.TemporaryDirectory(prefix="faults", dir=in_memory()) as folder:
         world = World(Path(folder), given.seed)
+        Child.is_loud = given.number is not None
         records = list(tables(world, kinds, given))
+        Child.is_loud = False
         sees = fault_kills.forgets_random_state(world)
     print("\nControl: a restart that forgets the random state is "
           f"{'found out' if sees else 'NOT FOUND OUT: this table is worth nothing'}.")
