@@ -96,7 +96,7 @@ def pretrain(settings: Settings, base: Path = PROJECT / "wiki", label: str = EMB
             if run and not trainer.stopped:
                 report = describe(trainer, score, label, preset)
                 save_plot(trainer.folder, read_metrics(trainer.folder, "val"), report)
-                write_json(trainer.folder / "report.json", report)  # last: it says that all is there
+                write_json(trainer.folder / "report.json", report)  # last: all is there
         finally:
             if run:
                 run.close()
