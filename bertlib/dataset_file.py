@@ -164,7 +164,7 @@ def _read_blocks(path: Path, header: Header) -> Iterator[Block]:
             yield block
         if unpacker.read_bytes(1):
             raise ValueError(f"it holds more than the {header.count:,} chunks it announces")
-        if (n_tokens, n_unknown) != (header.n_tokens, header.n_unknown):
+        if (n_tokens, n_unknown) != (header.n_tokens, header.n_unknown) or n_hidden == 0:
             raise ValueError("it holds other tokens than it announces, or no word")
         if digest.hexdigest() != header.sha256:
             raise ValueError("its SHA-256 does not match")

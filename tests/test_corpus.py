@@ -88,7 +88,7 @@ def test_a_giant_among_dwarfs_is_cut_in_passages(tmp_path):
 
 
 def test_versions_of_one_title_are_dealt_out_as_one_document(tmp_path):
-    names = [n * 7 % 12 for n in range(20)]
+    names = [n // 2 % 12 for n in range(30)]
     parts = [f" = D{name} = \n{'x' * (50 + name)}\n" for name in names]
     corpus = Corpus(write(tmp_path / "x.txt", *parts), unit="documents")
     order = list(dict.fromkeys(names))
