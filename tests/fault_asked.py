@@ -195,15 +195,15 @@ def clicks(base: Path) -> Example:
 BOTH = ("silent", *ONLY)
 KINDS = [
     Kind("fuzz-options", "fuzz: options of the commands", batch("fuzz-options", 200, options),
-         2, 1, columns=BOTH, size=200),
+         2.5, 1, columns=BOTH, size=200),
     Kind("fuzz-settings", "fuzz: settings of all types", batch("fuzz-settings", 200, settings),
-         2, 1, columns=BOTH, size=200),
+         2.5, 1, columns=BOTH, size=200),
     Kind("fuzz-notebook", "fuzz: notebook parameters", batch("fuzz-notebook", 10, notebook),
-         3, 1, columns=BOTH, size=10),
+         3, 0.5, columns=BOTH, size=10),
     Kind("fuzz-texts", "fuzz: texts to read and to guess", batch("fuzz-texts", 50, texts),
-         3, 1, columns=ONLY, size=50),
+         3.5, 1, columns=ONLY, size=50),
     Kind("fuzz-pages", "fuzz: pages of any tokens", batch("fuzz-pages", 100, pages),
-         2, 1, columns=BOTH, size=100),
+         2.5, 0.5, columns=BOTH, size=100),
     Kind("fuzz-clicks", "fuzz: clicks on the highlighter", batch("fuzz-clicks", 10, clicks),
-         2.5, 1, columns=ONLY, size=10),
+         3, 1, columns=ONLY, size=10),
 ]

@@ -208,11 +208,11 @@ def bomb(world: World, draw: random.Random, number: int) -> Iterator[Found]:
 
 
 KINDS = [
-    Kind("no-file", "hostile: pipes, folders, devices, links in the place of files", no_file, 1, 6,
+    Kind("no-file", "hostile: pipes, folders, devices, links in the place of files", no_file, 1, 4,
          len(READ) * len(NO_FILES)),
-    Kind("no-output", "hostile: the same where a run writes", no_file_to_write, 1, 3,
+    Kind("no-output", "hostile: the same where a run writes", no_file_to_write, 1, 2,
          len(WRITTEN) * len(NO_FILES)),
-    Kind("json", "hostile: JSON that is deep, huge, or of another kind", too_much_json, 1, 8,
+    Kind("json", "hostile: JSON that is deep, huge, or of another kind", too_much_json, 1, 5,
          len(JSON) * len(TOO_MUCH)),
     Kind("bomb", "hostile: bombs (zip, gzip, xz, msgpack, sparse files)", bomb, 1.5, 2, len(BOMBS)),
 ]

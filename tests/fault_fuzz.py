@@ -166,12 +166,12 @@ def other_state(world: World, draw: random.Random, number: int) -> Iterator[Foun
 ONLY = ("traceback",)
 KINDS = [
     Kind("fuzz-json", "fuzz: JSON of the right form with wrong values",
-         batch("fuzz-json", 20, lambda base: on_files(base, JSON, wrong_values)), 8, 2,
+         batch("fuzz-json", 20, lambda base: on_files(base, JSON, wrong_values)), 9, 2,
          columns=ONLY, size=20),
     Kind("fuzz-bytes", "fuzz: random bytes for every reader",
-         batch("fuzz-bytes", 20, lambda base: on_files(base, list(READ), any_bytes)), 6, 2,
+         batch("fuzz-bytes", 20, lambda base: on_files(base, list(READ), any_bytes)), 7, 2,
          columns=ONLY, size=20),
-    Kind("fuzz-msgpack", "fuzz: random msgpack", batch("fuzz-msgpack", 20, datasets), 3, 2,
+    Kind("fuzz-msgpack", "fuzz: random msgpack", batch("fuzz-msgpack", 20, datasets), 4, 2,
          columns=ONLY, size=20),
-    Kind("fuzz-state", "fuzz: checkpoints with other contents", other_state, 4.5, 2, columns=ONLY),
+    Kind("fuzz-state", "fuzz: checkpoints with other contents", other_state, 5, 2, columns=ONLY),
 ]

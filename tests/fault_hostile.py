@@ -230,11 +230,11 @@ def weights_only(result: dict[str, Any]) -> str:
 
 
 KINDS = [
-    Kind("hostile-index", "hostile: an index that leads elsewhere", index_leads_elsewhere, 2, 3,
+    Kind("hostile-index", "hostile: an index that leads elsewhere", index_leads_elsewhere, 2, 2,
          INDEX_CASES),
-    Kind("hostile-links", "hostile: links in a run's folder", links_in_a_run, 1.5, 2,
+    Kind("hostile-links", "hostile: links in a run's folder", links_in_a_run, 1.5, 1.5,
          len(LINKED) * len(WAYS)),
-    Kind("hostile-outputs", "hostile: links where a command writes", links_as_outputs, 0.5, 2,
+    Kind("hostile-outputs", "hostile: links where a command writes", links_as_outputs, 0.5, 1,
          len(OUTPUTS) * len(WAYS)),
     Kind("hostile-code", "hostile: code in a checkpoint", code_in_a_checkpoint, 0.5, 1, 15),
 ]

@@ -149,7 +149,7 @@ def forgets_random_state(world: World) -> bool:
 
 
 KINDS = [
-    Kind("kill-moment", "killed: training, at a random moment", in_training, 10, 3),
+    Kind("kill-moment", "killed: training, at a random moment", in_training, 10, 2.4),
     Kind("kill-change", "killed: training, before a change of a file",
-         before_a_change, 14, 4),
+         before_a_change, 14, 3),
 ]

@@ -156,7 +156,7 @@ def in_learning_words(world: World, draw: random.Random, number: int) -> Iterato
 
 
 KINDS = [
-    Kind("kill-prepare", "killed: preparation", in_preparation, 2, 1),
-    Kind("kill-export", "killed: export of a model", in_export, 2, 1),
+    Kind("kill-prepare", "killed: preparation", in_preparation, 2, 0.7),
+    Kind("kill-export", "killed: export of a model", in_export, 2, 0.7),
     Kind("kill-words", "killed: learning a vocabulary", in_learning_words, 1, 0.5),
 ]

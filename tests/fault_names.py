@@ -85,4 +85,4 @@ def odd_names(world: World, draw: random.Random, number: int) -> Iterator[Found]
 
 
 KINDS = [Kind("hostile-names", "hostile: names with control characters, too long, or empty",
-              odd_names, 1, 10, len(ODD) * CALLS)]
+              odd_names, 1, 6, len(ODD) * CALLS)]

@@ -1,7 +1,7 @@
 """The promise as a program: a hostile world, and a table of what it found.
 
     python tests/faults.py                         about two minutes
-    python tests/faults.py --minutes 30 --short    ten of fuzz, 285 kills, 2,160 damages or more
+    python tests/faults.py --minutes 30 --short    ten of fuzz, 219 kills, 2,160 damages or more
     python tests/faults.py --seed 1 --only kill-change --number 7     one case, and all it says
 
 Three things must never happen. "lost": what was saved is gone, or a restart does not end as an
@@ -45,6 +45,7 @@ KINDS: list[Kind] = [*fault_kills.KINDS, *fault_making.KINDS, *fault_signals.KIN
                      *fault_limits.KINDS, *fault_damage.KINDS, *fault_hostile.KINDS,
                      *fault_names.KINDS, *fault_bombs.KINDS,
                      *fault_fuzz.KINDS, *fault_asked.KINDS]
+SPARE = 1.12  # of the time: some kinds need longer than their share for the least of cases
 MOST_NUMBERS = 5  # of the cases that found one and the same
 
 
@@ -166,7 +167,8 @@ def tables(world: World, kinds: list[Kind], given: argparse.Namespace) -> Iterat
     for title, members in groupby(kinds, key=lambda kind: titles[kind.key]):
         row = Row(title)
         for kind in members:
-            share = 0 if given.least else kind.share / sum(other.share for other in kinds)
+            whole = SPARE * sum(other.share for other in kinds)
+            share = 0 if given.least else kind.share / whole
             record = attack(world, kind, numbers(kind, given), given.minutes * kind.pace,
                             60 * given.minutes * share)
             row.add(record)
