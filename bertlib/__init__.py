@@ -26,7 +26,21 @@ Letters in shape comments, defined once, here:
     D  width of the model (d_model)  K  masked positions in a batch
 """
 
+import sys
+
 __version__ = "0.1.0"
+
+
+def _told(kind, error, trace):
+    """Ctrl-C while a command still loads is one line, not the place where Python was."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("\ninterrupted before it began; nothing was written.", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+if sys.argv[:1] == ["-m"]:  # as in python -m bertlib.predict, before that module is found
+    sys.excepthook = _told
 
 
 def load(folder, best: bool = False):

@@ -174,18 +174,16 @@ def _unpacker(file: BinaryIO, header: Header) -> msgpack.Unpacker:
     """What reads the blocks, object by object; none may be larger than an array, or nested."""
     most = CHUNKS_IN_BLOCK * max(width * kind.itemsize for width, kind in header.arrays().values())
     return msgpack.Unpacker(gzip.open(file), read_size=1 << 20, max_buffer_size=most + (1 << 20),
-                            max_bin_len=most, max_str_len=16, max_array_len=0, max_map_len=0,
-                            max_ext_len=0)
+                            max_bin_len=most, max_array_len=0, max_map_len=0, max_ext_len=0)
 
 
 def _read_block(unpacker: msgpack.Unpacker, header: Header, most: int) -> Block:
-    n_entries = unpacker.read_map_header()
-    packed = {unpacker.unpack(): unpacker.unpack() for _ in range(min(n_entries, 4))}
-    if n_entries != 4 :
+    n_entries = min(unpacker.read_map_header(), 4)
+    packed = {unpacker.unpack(): unpacker.unpack() for _ in range(n_entries)}
+    if packed.keys() != {"count", *header.arrays()}:
         raise ValueError("a block has other entries than it should")
-    count = packed["count"]
-    if type(count) is not int or not 0 < count <= min(most, CHUNKS_IN_BLOCK):
-        raise ValueError(f"a block holds {count!r} chunks, {most:,} are announced")
+    if not 0 < (count := packed["count"]) <= most:
+        raise ValueError(f"a block holds {count:,} chunks, {most:,} are left of those announced")
     return Block(**{name: np.frombuffer(packed[name], kind).reshape(count, width)
                     for name, (width, kind) in header.arrays().items()})
 

@@ -177,9 +177,9 @@ def _temporary(path: Path) -> tuple[BinaryIO, Path]:
         stream.close()
 
 
-def clear_leftovers(folder: Path) -> None:
-    """Remove the temporary files that processes left there when they were killed."""
-    for path in Path(folder).glob(".*.tmp"):
+def clear_leftovers(folder: Path, *names: str) -> None:
+    """Remove what processes that were killed left of files of these names; * stands for any."""
+    for path in (path for name in names for path in Path(folder).glob(f".{name}.????????.tmp")):
         with suppress(OSError), path.open("r+b") as stream:
             if lock(stream):
                 path.unlink()

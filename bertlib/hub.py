@@ -131,7 +131,7 @@ def save_shipped(model: BertForMaskedLM, tokenizer: Tokenizer, folder: Path,
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        clear_leftovers(folder)
+        clear_leftovers(folder, "model.safetensors", "config.json")
     except OSError as error:
         raise InputError(f"Cannot make the folder '{folder}' ({error.strerror}); choose another "
                          "one.") from None

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from bertlib.files import InputError
 
 PACKED = (".xz", ".gz")
-LINE_END = re.compile(r"(\n+(?:\s*\n)?)")  # with all blank lines that follow
+LINE_END = re.compile(r"(\n\n*(?:\s*\n)?)")  # with the blank lines that follow
 BLOCK = 1 << 20  # bytes that are decoded at once
 XZ_MEMORY = 100_000_000  # bytes; to unpack what xz -9 packed takes 68 million
 DAMAGED = (OSError, EOFError, lzma.LZMAError, zlib.error)

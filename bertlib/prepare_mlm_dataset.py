@@ -26,7 +26,14 @@ from tqdm import tqdm
 from bertlib.corpus import SPLITS, UNKNOWN, Corpus
 from bertlib.data import dataset_path
 from bertlib.dataset_header import LONGEST, SHORTEST, Header, Origin
-from bertlib.files import InputError, Parser, atomic_write, check_output_folder, run_command
+from bertlib.files import (
+    InputError,
+    Parser,
+    atomic_write,
+    check_output_folder,
+    clear_leftovers,
+    run_command,
+)
 from bertlib.masking import MaskingConfig
 from bertlib.packing import SplitWriter
 from bertlib.texts import PARTED, text_sha256
@@ -110,6 +117,7 @@ def prepare(config: PrepareConfig, progress: bool = False) -> dict[str, Header]:
     """
     tokenizer = Tokenizer.load(config.vocab)
     check_output_folder(config.output)
+    clear_leftovers(config.output, *(f"{config.path(split).name}*" for split in SPLITS))
     corpus = Corpus(config.input, config.documents, config.unit)
     origin = config.origin(corpus, tokenizer)
     with ExitStack() as stack:

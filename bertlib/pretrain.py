@@ -95,8 +95,8 @@ def pretrain(settings: Settings, base: Path = PROJECT / "wiki", label: str = EMB
             score = trainer.run(progress and ranks.is_writer)
             if run and not trainer.stopped:
                 report = describe(trainer, score, label, preset)
-                write_json(trainer.folder / "report.json", report)
                 save_plot(trainer.folder, read_metrics(trainer.folder, "val"), report)
+                write_json(trainer.folder / "report.json", report)  # last: all is there
         finally:
             if run:
                 run.close()

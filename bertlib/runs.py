@@ -124,7 +124,7 @@ class Run:
             self.lock()
             tokenizer.save(self.folder)
         for folder in (self.folder, self.folder / "checkpoints"):
-            clear_leftovers(folder)
+            clear_leftovers(folder, "*")
         Checkpoints(self.folder / "checkpoints").clear()
         write_json(self.folder / CARD, asdict(identity))
 

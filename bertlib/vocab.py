@@ -15,7 +15,7 @@ from typing import Any
 
 from tokenizers.implementations import BertWordPieceTokenizer
 
-from bertlib.files import InputError, atomic_write, read_bytes
+from bertlib.files import InputError, atomic_write, clear_leftovers, read_bytes
 from bertlib.records import Missing, read_json, write_json
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -225,6 +225,7 @@ def save_whole(vocab: Sequence[str], rules: Rules, folder: Path) -> None:
 
     Errors as in `save_vocab`.
     """
+    clear_leftovers(folder, VOCAB, RULES)
     with vocab_written(vocab, Path(folder) / VOCAB):
         (Path(folder) / VOCAB).unlink(missing_ok=True)  # those of before had other rules
         save_rules(rules, Path(folder) / RULES)

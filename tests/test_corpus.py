@@ -87,6 +87,16 @@ def test_a_giant_among_dwarfs_is_cut_in_passages(tmp_path):
     assert corpus.unit == "passages" and min(shares(corpus)) > 0.05
 
 
+def test_versions_of_one_title_are_dealt_out_as_one_document(tmp_path):
+    names = [n // 2 % 12 for n in range(30)]
+    parts = [f" = D{name} = \n{'x' * (50 + name)}\n" for name in names]
+    corpus = Corpus(write(tmp_path / "x.txt", *parts), unit="documents")
+    order = list(dict.fromkeys(names))
+    splits = deal([names.count(name) * (len(f"= D{name} =") + 50 + name) for name in order])
+    assert set(splits) == {0, 1, 2}
+    assert list(corpus.splits) == [splits[order.index(name)] for name in names]
+
+
 def test_pieces_are_what_they_were():
     corpus = Corpus(INPUT / "austen.txt.xz", unit="pieces")
     units = list(corpus)

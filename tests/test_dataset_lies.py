@@ -6,7 +6,7 @@ import zlib
 import msgpack
 import numpy as np
 import pytest
-from test_dataset_file import ARRAYS, assert_same, objects, rewrite
+from test_dataset_file import ARRAYS, assert_same, objects, rewrite, unpacked
 
 from bertlib.data import load_dataset
 from bertlib.dataset_file import Block, read_dataset, read_header
@@ -38,8 +38,8 @@ def test_a_header_that_no_file_has_is_refused(train_path, tmp_path, name, value)
     assert read_header(rewrite(header, [block], path)) == read_header(train_path)
 
 
-def test_a_flipped_bit_of_the_header_is_found_though_no_block_is_read(train_path, tmp_path,
-                                                                      tokenizer):
+def test_a_header_with_another_bit_or_end_is_found_though_no_block_is_read(train_path, tmp_path,
+                                                                           tokenizer):
     path = shutil.copy(train_path, tmp_path / "x.msgpack.gz")
     header, _ = read_dataset(path, tokenizer)  # from now on with an unpacked copy
     content = path.read_bytes()
@@ -47,6 +47,9 @@ def test_a_flipped_bit_of_the_header_is_found_though_no_block_is_read(train_path
     member.decompress(content)
     length, refused = len(content) - len(member.unused_data), 0
     for place in range(length):
+        path.write_bytes(content[:place])
+        with pytest.raises(InputError, match="truncated"):
+            read_dataset(path, tokenizer)
         flipped = bytes([content[place] ^ 1 << place % 8])
         path.write_bytes(content[:place] + flipped + content[place + 1 :])
         try:
@@ -102,6 +105,11 @@ def test_masks_that_no_masker_draws_are_refused(kind, words, dataset, train_path
     assert places[7, -1] < 31
     forge(train_path, path, {}, positions=places, replaced=replaced)
     assert_same(Block(dataset.ids, places, replaced), load_dataset(path, tokenizer))
+    replaced[7, -1] = tokenizer.ordinary_ids[-1]  # as a masker may, but it is another file's
+    header, block = objects(path)
+    rewrite(header, [block | {"replaced": replaced.tobytes()}], path)
+    with pytest.raises(InputError, match="SHA-256 does not match"):
+        load_dataset(path.rename(tmp_path / "y.msgpack.gz"), tokenizer)
     spoil_masks(kind, places[7], replaced[7])
     forge(train_path, path, {}, positions=places, replaced=replaced)
     with pytest.raises(InputError, match=rf"altered \(its? .*{words}"):
@@ -115,6 +123,14 @@ def test_tokens_are_counted_anew(name, more, dataset, train_path, tmp_path, toke
     with pytest.raises(InputError, match="other tokens than it announces"):
         load_dataset(path, tokenizer)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_dataset_without_a_word_to_guess_is_refused(dataset, train_path, tmp_path, tokenizer):
+    ids = np.full_like(dataset.ids, tokenizer.special.unk)
+    path = forge(train_path, tmp_path / "x.msgpack.gz", {"n_unknown": ids.size}, ids=ids,
+                 positions=np.full_like(dataset.positions, 32))
+    with pytest.raises(InputError, match="or no word"):
+        load_dataset(path, tokenizer)
 
 
 @pytest.mark.parametrize("change", [
@@ -132,3 +148,14 @@ def test_a_block_of_other_entries_or_types_is_refused(change, train_path, tmp_pa
         left = {key: value for key, value in objects(train_path)[1].items() if key != name}
         with pytest.raises(InputError, match="other entries"):
             load_dataset(rewrite(header, [left], path), tokenizer)
+
+
+@pytest.mark.parametrize("obstacle", [False, True])
+def test_more_chunks_than_announced_are_refused_in_memory_too(obstacle, dataset, train_path,
+                                                              tmp_path, tokenizer):
+    fewer = {"count": len(dataset) - 1, "n_tokens": 999}
+    path = forge(train_path, tmp_path / "x.msgpack.gz", fewer)
+    if obstacle:
+        unpacked(path).mkdir()
+    with pytest.raises(InputError, match="a block holds .* chunks"):
+        load_dataset(path, tokenizer)

@@ -149,13 +149,14 @@ def test_what_a_killed_process_left_is_cleared_and_what_a_live_one_writes_is_not
     command = [sys.executable, "-c", HELD, tmp_path / "a.bin"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"here\n"
-        (tmp_path / ".old.tmp").write_bytes(b"left")
-        (tmp_path / "mine.tmp").write_bytes(b"mine")
-        clear_leftovers(tmp_path)
+        for name in (".b.bin.x1234567.tmp", ".c.x1234567.tmp", "mine.tmp"):
+            (tmp_path / name).write_bytes(b"left")
+        clear_leftovers(tmp_path, "*.bin")
         names = sorted(left_names(tmp_path))
-        assert len(names) == 2 and names[0].startswith(".a.bin.") and names[1] == "mine.tmp"
+        assert len(names) == 3 and names[0].startswith(".a.bin.")
+        assert names[1:] == [".c.x1234567.tmp", "mine.tmp"]
         process.kill()
-    clear_leftovers(tmp_path)
+    clear_leftovers(tmp_path, "*")
     assert left_names(tmp_path) == ["mine.tmp"]
 
 

@@ -24,8 +24,8 @@ from conftest import VOCAB
 from test_dataset_file import objects, rewrite, unpacked
 
 from bertlib.corpus import Corpus
-from bertlib.dataset_file import Block, read_dataset
-from bertlib.dataset_header import CHUNKS_IN_BLOCK, parse_header
+from bertlib.dataset_file import MOST_HEADER, Block, read_dataset
+from bertlib.dataset_header import parse_header
 from bertlib.device import process_memory
 from bertlib.files import InputError
 from bertlib.texts import read_paragraphs
@@ -84,31 +84,37 @@ def load(path) -> None:
 
 ZEROS = bytes(16 * MEGABYTE)
 BEGIN = b"\x84\xa5count\xcd\x10\x00\xa3ids"  # of a block with 4,096 chunks
+NAMES = b"".join(b"\xa4%04x\x80" % n for n in range(1 << 16))
 BODIES = {
-    "2 GB of ids": [(BEGIN + b"\xc6\x80\0\0\0", 1), (ZEROS, 128)],
-    "a list of lists": [(BEGIN + b"\xdd\x05\0\0\0", 1), (b"\x90" * len(ZEROS), 6)],
-    "maps in maps": [(BEGIN + b"\x84\xa1a" * 300, 1), (b"\x80\xa1b" * 5_000_000, 1)],
-    "an endless name": [(b"\x84\xdb\x7f\0\0\0", 1), (ZEROS, 128)],
-    "as many zeros as announced": [
-        (BEGIN + b"\xc6" + (CHUNKS_IN_BLOCK * 64).to_bytes(4, "big"), 1), (ZEROS, 64)],
+    "2 GB of ids": ("too early", (BEGIN + b"\xc6\x80\0\0\0", 1), (ZEROS, 128)),
+    "lists": ("max_array_len", (BEGIN + b"\xdd\0\xff\0\0", 1), (b"\x90" * len(ZEROS), 6)),
+    "maps": ("max_map_len", (BEGIN + b"\xdf\0\x28\0\0", 1), (NAMES, 40)),
+    "an endless name": ("too early", (b"\x84\xdb\x7f\0\0\0", 1), (ZEROS, 128)),
+    "endless entries": ("other entries", (b"\xdf\xff\xff\xff\xff", 1),
+                        (b"\xa1a\xc0" * 3_000_000, 1)),
+    "zeros": ("other entries", (BEGIN + b"\xc6\1\0\0\0", 1), (ZEROS, 64)),
+    "pads": ("no word", (BEGIN + b"\xc6\1\0\0\0" + bytes(1 << 24), 1),
+             (b"\xa9positions\xc5\x20\0" + bytes(1 << 13), 1),
+             (b"\xa8replaced\xc5\x20\0" + bytes(1 << 13), 1), (ZEROS, 64)),
 }
 
 
-@pytest.mark.parametrize("kind", [*BODIES, "a header of lists", "more than any file holds"])
-def test_a_dataset_that_lies_is_refused(kind, train_path, tmp_path):
-    header, block = objects(train_path)
-    path = tmp_path / "lie.msgpack.gz"
-    if kind in BODIES:
-        body = packed(*BODIES[kind])
-        most = 1000 * len(body) // (32 * 2 + header["n_masked"] * 4)
-        front = header | {"count": most, "n_tokens": most * 32}
-        path.write_bytes(gzip.compress(msgpack.packb(front)) + body)
-    elif kind == "a header of lists":
-        path.write_bytes(packed((b"\xdd\x05\0\0\0" + b"\x90" * 80 * MEGABYTE, 1)))
-    else:
-        rewrite(header | {"count": 10**9}, [block], path)
-    refusal(load, path)
+@pytest.mark.parametrize("kind", BODIES)
+def test_blocks_that_lie_are_refused(kind, train_path, tmp_path):
+    words, *parts = BODIES[kind]
+    body, path = packed(*parts), tmp_path / "lie.msgpack.gz"
+    lie = {"count": len(body) // 5, "max_len": 2048, "n_masked": 1, "n_tokens": len(body)}
+    path.write_bytes(packed((msgpack.packb(objects(train_path)[0] | lie), 1)) + body)
+    assert words in refusal(load, path)
     assert list(tmp_path.iterdir()) == [path]  # no unpacked copy, whole or half
+
+
+def test_headers_that_lie_are_refused(train_path, tmp_path):
+    path = tmp_path / "lie.msgpack.gz"
+    path.write_bytes(gzip.compress(b"\xdd\3\0\0\0" + b"\x90" * 50 * MEGABYTE))
+    assert path.stat().st_size < MOST_HEADER and "no end" in refusal(load, path)
+    header, block = objects(train_path)
+    assert "of its size" in refusal(load, rewrite(header | {"count": 10**9}, [block], path))
 
 
 def many_chunks(train_path, path, times: int) -> int:

@@ -287,7 +287,7 @@ def test_what_is_damaged_in_a_run_is_told_before_it_goes_on(own, capsys):
         pretrain(small(max_iters=8, val_interval=2), own, "toy")
     metrics.write_text(whole)
     (folder / "checkpoints" / "index.json").unlink()
-    (folder / "checkpoints" / ".step_00000005.pt.x.tmp").write_bytes(b"half")
+    (folder / "checkpoints" / ".step_00000005.pt.x1234567.tmp").write_bytes(b"half")
     assert pretrain(small(max_iters=8, val_interval=2), own, "toy") == folder
     assert "index.json' is missing: 1 states" in capsys.readouterr().out
     assert "index.json' is missing" in (folder / "logs" / "log.txt").read_text()
