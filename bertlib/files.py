@@ -77,7 +77,8 @@ def run_command(main: Callable[[], object]) -> int:
     """
     try:
         main()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is if it was closed
+            sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

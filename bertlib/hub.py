@@ -122,7 +122,8 @@ def load_run(folder: Path, best: bool = False) -> tuple[BertForMaskedLM, Tokeniz
         note(sentence)
     if state is None:
         raise InputError(f"'{folder}' holds no checkpoint yet; train first.")
-    return build(config, state["model"], f"The checkpoint in '{folder}'"), tokenizer, state["step"]
+    model = build(config, state["model"], f"The checkpoint in '{folder}'")
+    return model, tokenizer, state.get("step", 0)
 
 
 def save_shipped(model: BertForMaskedLM, tokenizer: Tokenizer, folder: Path,

@@ -6,7 +6,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, NotRequired, Required, TypedDict
 
 import torch
 from msgspec import Meta, convert
@@ -21,15 +21,16 @@ Shapes = Mapping[str, torch.Size]
 
 
 class State(TypedDict):
-    """What every checkpoint holds."""
+    """What every checkpoint holds; those of a run tell their step."""
 
     model: dict[str, torch.Tensor]
-    step: Annotated[int, Meta(ge=0)]
+    step: NotRequired[Annotated[int, Meta(ge=0)]]
 
 
 class RunState(State):
     """What one to go on from holds besides: see `Trainer.state`."""
 
+    step: Required[Annotated[int, Meta(ge=0)]]
     optimizers: list[dict[str, Any]]
     scaler: dict[str, Any]
     batches: dict[str, Annotated[int, Meta(ge=0)]]
