@@ -13,6 +13,7 @@ import pytest
 
 from bertlib.ablate import GROUPS, read_rows
 from bertlib.files import PROJECT
+from bertlib.records import sealed
 
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 REAL = PROJECT / "assets" / "07_pretrain"
@@ -155,7 +156,7 @@ def test_all_runs_of_the_efficiency_lesson_solved_the_same_puzzle():
 def test_the_readme_tells_the_numbers_of_the_hour_and_of_its_model():
     report = json.loads((LEVERS / "fast_60" / "report.json").read_text())
     config = json.loads((PROJECT / "assets" / "model" / "config.json").read_text())
-    assert config["run"] == report and report["preset"] == "hour"
+    assert sealed(config["run"]) == report and report["preset"] == "hour"
     text = (PROJECT / "README.md").read_text(encoding="utf-8")
     for number in (f"{report['val_loss']:.2f}", f"{report['val_accuracy']:.1%}",
                    f"{report['minutes']:.1f} min", f"{report['tokens'] / 1e6:.1f} M"):

@@ -289,7 +289,7 @@ def test_what_is_damaged_in_a_run_is_told_before_it_goes_on(own, capsys):
     (folder / "checkpoints" / "index.json").unlink()
     (folder / "checkpoints" / ".step_00000005.pt.x1234567.tmp").write_bytes(b"half")
     assert pretrain(small(max_iters=8, val_interval=2), own, "toy") == folder
-    assert "index.json' is missing: 1 states" in capsys.readouterr().out
+    assert "index.json' is missing: 1 states" in capsys.readouterr().err
     assert "index.json' is missing" in (folder / "logs" / "log.txt").read_text()
     assert "from step 4" in (folder / "logs" / "log.txt").read_text()
     (folder / "report.json").write_text("{")  # it counts as unfinished, and is made anew
