@@ -13,9 +13,9 @@ from typing import Annotated, Any, TypedDict
 import torch
 from msgspec import Meta, convert
 
-from bertlib.files import InputError, atomic_write, read_bytes, sha256
+from bertlib.files import InputError, atomic_write, clear_leftovers, read_bytes, sha256
 from bertlib.records import Missing, read_json, write_json
-from bertlib.states import MOST_BYTES, load_state
+from bertlib.states import MOST_BYTES, load_state, parse_state
 
 INDEX = "index.json"
 NAME = r"^(step|best)_[0-9]{8,}\.pt\Z"  # a file of the folder, never a path
@@ -73,7 +73,7 @@ class Checkpoints:
         for name in names:
             try:
                 content = read_bytes(self.folder / name, self.most)
-                state = load_state(self.folder / name, most=self.most)
+                state = parse_state(content, self.folder / name)
                 if zipfile.ZipFile(io.BytesIO(content)).testzip() is not None:
                     continue
                 entry = {"file": name, "step": state["step"], "sha256": sha256(content)}
@@ -91,7 +91,8 @@ class Checkpoints:
                               "right")
 
     def clear(self) -> None:
-        """Remove checkpoints that the index does not list: their process was killed meanwhile."""
+        """Remove what a killed process left: half a file, or one that the index does not list."""
+        clear_leftovers(self.folder, "*")
         listed = {entry["file"] for entry in (*self.entries, *([self.best] if self.best else ()))}
         for path in self.folder.glob("*.pt") if self.is_indexed else ():
             if re.match(NAME, path.name) and path.name not in listed:

@@ -93,10 +93,7 @@ def parse_header(entries: Any, path: Path) -> Header:
     if entries.get("version") != VERSION:
         raise InputError(f"The dataset '{path}' has version {short(entries.get('version'))}, this "
                          f"code reads {VERSION}; make it again with prepare-mlm-dataset.")
-    try:
-        header = msgspec.convert(entries, Header)
-    except OverflowError as error:
-        raise ValueError(str(error)) from None
+    header = msgspec.convert(entries, Header)
     if asdict(header) != entries:
         raise ValueError("the header has other entries than it should")
     ids = header.special

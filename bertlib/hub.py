@@ -116,14 +116,15 @@ def load_run(folder: Path, best: bool = False) -> tuple[BertForMaskedLM, Tokeniz
     run, tokenizer = Identity.read(folder), Tokenizer.load(folder)
     config = read_shape(run.model, folder / RUN)
     check_words(tokenizer, run.vocab_sha256, run.rules, config, folder)
-    checkpoints = Checkpoints(folder / "checkpoints", most=most_bytes(outline(config)))
+    own = outline(config)
+    checkpoints = Checkpoints(folder / "checkpoints", most=most_bytes(own))
     state = checkpoints.best_state() if best else checkpoints.newest()
     for sentence in checkpoints.notes:
         note(sentence)
     if state is None:
         raise InputError(f"'{folder}' holds no checkpoint yet; train first.")
-    model = build(config, state["model"], f"The checkpoint in '{folder}'")
-    return model, tokenizer, state.get("step", 0)
+    check_shapes(shapes(own.state_dict()), shapes(state["model"]), f"The checkpoint in '{folder}'")
+    return build(config, state["model"]), tokenizer, state.get("step", 0)
 
 
 def save_shipped(model: BertForMaskedLM, tokenizer: Tokenizer, folder: Path,
@@ -157,15 +158,15 @@ def load_shipped(folder: Path = MODEL) -> tuple[BertForMaskedLM, Tokenizer]:
     told, tokenizer = read_json(path, Shipped, "get the folder again"), Tokenizer.load(folder)
     config = read_shape(told["model"], path)
     check_words(tokenizer, told["vocab_sha256"], told["rules"], config, folder)
-    own, name = shapes(outline(config).state_dict()), f"The model in '{folder}'"
+    own = shapes(outline(config).state_dict())
     if config.tied:
         del own[TIED]
     weights = Weights(folder, told["weights_sha256"])
-    check_shapes(own, weights.shapes, name)
+    check_shapes(own, weights.shapes, f"The model in '{folder}'")
     state = weights.read(own)
     if config.tied:
         state[TIED] = state["encoder.embeddings.token.weight"]
-    return build(config, state, name), tokenizer
+    return build(config, state), tokenizer
 
 
 def export(run: Path, folder: Path) -> str:

@@ -92,6 +92,7 @@ def pretrain(settings: Settings, base: Path = PROJECT / "wiki", label: str = EMB
             go_on(trainer)
             if run:
                 run.begin(here, trainer.batches.tokenizer)
+                trainer.checkpoints.clear()
             score = trainer.run(progress and ranks.is_writer)
             if run and not trainer.stopped:
                 report = describe(trainer, score, label, preset)

@@ -116,12 +116,8 @@ def outline(config: BertConfig) -> BertForMaskedLM:
         return BertForMaskedLM(config)
 
 
-def build(config: BertConfig, weights: dict[str, Tensor], name: str) -> BertForMaskedLM:
-    """A model with these weights, in evaluation mode; not built at all if they do not fit.
-
-    Raises `InputError` that begins with `name` and names the tensor.
-    """
-    check_shapes(shapes(outline(config).state_dict()), shapes(weights), name)
+def build(config: BertConfig, weights: dict[str, Tensor]) -> BertForMaskedLM:
+    """A model with these weights, which fit its `outline`, in evaluation mode."""
     model = BertForMaskedLM(config)
     model.load_state_dict(weights)
     return model.eval()
@@ -181,13 +177,14 @@ def load_published(folder: Path) -> tuple[BertForMaskedLM, Tokenizer]:
     wanted = {name: bias if name == "head.decoder.bias" else their_name(name, config.tied)
               for name in own}
     _check_names(there, wanted.values(), config, folder)
-    name, places = f"The model in '{folder}'", {n: there[theirs] for n, theirs in wanted.items()}
-    check_shapes(own, {ours: weights.shapes[place] for ours, place in places.items()}, name)
+    places = {ours: there[theirs] for ours, theirs in wanted.items()}
+    check_shapes(own, {ours: weights.shapes[place] for ours, place in places.items()},
+                 f"The model in '{folder}'")
     copies = {DECODER, BIAS} & there.keys() if config.tied else set()
     found = weights.read({*places.values(), *copies})
     if config.tied:
         check_copies(found, folder)
-    return build(config, {ours: found[place] for ours, place in places.items()}, name), tokenizer
+    return build(config, {ours: found[place] for ours, place in places.items()}), tokenizer
 
 
 def _check_names(there: Iterable[str], wanted: Iterable[str], config: BertConfig,

@@ -53,7 +53,7 @@ def read_json(path: Path, kind: type[T], remedy: str, is_sealed: bool = True) ->
         raise InputError(f"Cannot read '{path}' ({error.strerror}); {remedy}.") from None
     except InputError:
         raise
-    except (ValueError, RecursionError, OverflowError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"'{path}' is damaged, or no such file as belongs there ({error}); "
                          f"{remedy}.") from None
 
@@ -66,7 +66,7 @@ def _content(path: Path) -> bytes:
 
 
 def _parse(content: bytes, kind: type[T], is_sealed: bool) -> T:
-    """`content` as a `kind`; `ValueError`, `RecursionError` or `OverflowError` if it is none."""
+    """`content` as a `kind`; `ValueError` or `RecursionError` if it is none."""
     values = msgspec.json.decode(content)
     if is_sealed:
         values = msgspec.convert(values, dict[str, Any])
@@ -87,9 +87,8 @@ def open_lines(path: Path) -> TextIO:
 
 
 def append_record(stream: TextIO, values: dict[str, Any]) -> None:
-    """Write one record with its seal as a line, at once."""
+    """Write one record with its seal as a line; in a stream of `open_lines`, at once."""
     stream.write(json.dumps(sealed(values), ensure_ascii=False) + "\n")
-    stream.flush()
 
 
 def read_records(path: Path, kind: type) -> list[dict[str, Any]]:
@@ -106,7 +105,7 @@ def read_records(path: Path, kind: type) -> list[dict[str, Any]]:
         try:
             values = _parse(line, dict[str, Any], is_sealed=True)
             msgspec.convert(values, kind)
-        except (ValueError, RecursionError, OverflowError) as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"Line {number:,} of '{path}' is damaged ({error}); take it "
                              "out.") from None
         records.append(values)

@@ -111,10 +111,7 @@ class Run:
         return True
 
     def begin(self, identity: Identity, tokenizer: Tokenizer) -> None:
-        """Make the folder, if it is new, and write down what run it is.
-
-        In one that exists, what a killed process left behind is cleared away.
-        """
+        """Make the folder, if it is new, and write down what run it is."""
         if self.is_new:
             try:
                 self.folder.mkdir(parents=True)
@@ -123,9 +120,7 @@ class Run:
                                  "start again.") from None
             self.lock()
             tokenizer.save(self.folder)
-        for folder in (self.folder, self.folder / "checkpoints"):
-            clear_leftovers(folder, "*")
-        Checkpoints(self.folder / "checkpoints").clear()
+        clear_leftovers(self.folder, "*")
         write_json(self.folder / CARD, asdict(identity))
 
     def close(self) -> None:

@@ -51,6 +51,11 @@ def load_state(path: Path, digest: str | None = None, most: int = MOST_BYTES) ->
         raise InputError(f"Cannot read the checkpoint '{path}' ({reason}).") from None
     if digest is not None and sha256(content) != digest:
         raise InputError(f"The checkpoint '{path}' is damaged: its SHA-256 differs from the index.")
+    return parse_state(content, path)
+
+
+def parse_state(content: bytes, path: Path) -> dict[str, Any]:
+    """What the bytes of the checkpoint `path` hold; `InputError` if they are none."""
     try:
         _require_plain(content)
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -89,9 +94,6 @@ def set_random_state(device: torch.device, state: dict[str, torch.Tensor | None]
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"])
-
-
-Shapes = Mapping[str, torch.Size]
 
 
 def shapes(weights: Mapping[str, torch.Tensor]) -> Shapes:
