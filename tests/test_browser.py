@@ -154,6 +154,9 @@ def widget(page):
     # the answer, which waits in the kernel behind all cells that still run
     expect(root.locator(".bl-token")).to_have_count(9, timeout=SLOW)
     expect(root.locator("[aria-pressed=true]")).to_have_count(0, timeout=SLOW)
+    root.get_by_label("Compare with").select_option("")  # the notebook leaves two models there
+    expect(root.locator("[role=status]")).to_have_text(re.compile(r"^\s*Nothing is hidden\.$"),
+                                                       timeout=SLOW)
     return root
 
 
