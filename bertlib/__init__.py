@@ -2,7 +2,7 @@
 
 Read the modules in the order of the notebooks; each imports only those before it:
 
-    files, records                                          errors, safe writing: used by all
+    files, commands, records                                errors, safe writing: used by all
     lines, texts, corpus                                    files -> documents, dealt out
     vocab, tokens, masking                                  words -> ids -> puzzles
     dataset_header, dataset_file, data                      files of puzzles -> batches

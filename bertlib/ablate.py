@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
+from bertlib.commands import Parser, run_command
 from bertlib.counts import CountStart
-from bertlib.files import InputError, Parser, nearest, run_command
+from bertlib.files import InputError, nearest
 from bertlib.parameters import RULE, base_folder
 from bertlib.pretrain import build, describe
 from bertlib.records import append_record, open_lines, read_records

@@ -35,8 +35,9 @@ from bertlib.bench_train import (
     summarise,
     time_rounds,
 )
+from bertlib.commands import Parser, run_command
 from bertlib.device import machine_name, measured_bandwidth, pick_device
-from bertlib.files import PROJECT, InputError, Parser, check_output_folder, nearest, run_command
+from bertlib.files import PROJECT, InputError, check_output_folder, nearest
 from bertlib.hub import load_shipped
 from bertlib.records import write_json
 from bertlib.widget import Highlighter

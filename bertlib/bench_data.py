@@ -19,11 +19,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bertlib.commands import Parser
 from bertlib.corpus import Corpus
 from bertlib.data import dataset_path, load_dataset
 from bertlib.dataset_header import CHUNKS_IN_BLOCK, Origin
 from bertlib.device import process_memory
-from bertlib.files import PROJECT, InputError, Parser, atomic_write
+from bertlib.files import PROJECT, InputError, atomic_write
 from bertlib.masking import MaskingConfig
 from bertlib.packing import SplitWriter
 from bertlib.prepare_mlm_dataset import PrepareConfig, batches, prepare

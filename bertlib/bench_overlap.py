@@ -9,8 +9,9 @@ for, to tell what a model may have learned by heart.
 import numpy as np
 from numpy import ndarray
 
+from bertlib.commands import Parser
 from bertlib.data import Dataset, load_dataset
-from bertlib.files import InputError, Parser
+from bertlib.files import InputError
 from bertlib.parameters import RULE, base_folder
 from bertlib.tokens import Tokenizer
 from bertlib.workspace import EMBEDDED, ensure_datasets

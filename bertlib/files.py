@@ -1,30 +1,21 @@
 """What every module shares: errors that help, and writing that loses nothing."""
 
-import argparse
 import difflib
-import errno
 import hashlib
 import os
 import reprlib
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import BinaryIO
 
 PROJECT = Path(__file__).resolve().parents[1]  # the folder that holds bertlib/ and notebooks/
 
 
 MOST_LETTERS = 2_000  # of a message; beyond that its middle is left out
-REMEDIES = {
-    errno.ENOSPC: "free some space", errno.EDQUOT: "free some space",
-    errno.EFBIG: "files may not grow as large here; choose another folder",
-    errno.EACCES: "choose a place that you may use", errno.EPERM: "choose a place that you may use",
-    errno.EROFS: "choose a place that can be written to",
-    errno.ENOENT: "check that it and its folder are there",
-}
 
 
 class InputError(ValueError):
@@ -46,18 +37,6 @@ class InputError(ValueError):
         return [f"InputError: {self}"]
 
 
-class Parser(argparse.ArgumentParser):
-    """A command's options; an error is an `InputError` of one sentence, not a page of usage."""
-
-    def __init__(self, **how: Any):
-        super().__init__(allow_abbrev=False,
-                         formatter_class=argparse.RawDescriptionHelpFormatter, **how)
-
-    def error(self, message: str) -> NoReturn:
-        """`InputError` with argparse's own words."""
-        raise InputError(f"{message[:1].upper()}{message[1:]}; --help tells all options.")
-
-
 def short(value: object, most: int = 80) -> str:
     """`value` as Python writes it, for a message; if longer than `most`, without its middle."""
     brief = reprlib.Repr()
@@ -69,42 +48,9 @@ def short(value: object, most: int = 80) -> str:
         return "a number of thousands of digits"
 
 
-def run_command(main: Callable[[], object]) -> int:
-    """Call `main`; returns exit status 0, or another with one sentence on stderr.
-
-    2: an `InputError`, or a file that could not be used (`OSError`). 130: an interrupt, as shells
-    have it, so that `&&` does not go on; its sentence may say what to do next.
-    """
-    try:
-        main()
-        if sys.stdout is not None:  # as it is if it was closed
-            sys.stdout.flush()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {_told(error)}", file=sys.stderr)
-        with suppress(OSError, ValueError):  # else Python would try the output again at its end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 2
-    except KeyboardInterrupt as interrupt:
-        advice = str(interrupt) or "no file is left half written; start the same command again"
-        print(f"\ninterrupted; {advice}.", file=sys.stderr)
-        return 130
-    return 0
-
-
 def note(message: str) -> None:
     """Tell the user on stderr what is not as it should be, and what is done about it."""
     print(f"note: {message}", file=sys.stderr, flush=True)
-
-
-def _told(error: OSError) -> str:
-    """The file, what is wrong with it, and what helps: one sentence."""
-    reason = error.strerror or str(error) or type(error).__name__
-    where = "A file" if error.filename is None else short(os.fsdecode(error.filename), most=400)
-    remedy = REMEDIES.get(error.errno, "check that place")
-    return f"{where} cannot be read or written ({reason}); {remedy}, then start again."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -200,12 +146,17 @@ def lock(stream: BinaryIO) -> bool:
     return True
 
 
-def refuse_links(folder: Path) -> None:
-    """`InputError` if something in `folder`, or in its folders, is a link: it may lead anywhere."""
+def check_own_files(folder: Path) -> None:
+    """`InputError` if `folder`, or a folder in it, holds anything but files and folders.
+
+    A link may lead anywhere, and a pipe lets wait who opens it.
+    """
     for path in (*folder.glob("*"), *folder.glob("*/*")):
         if path.is_symlink():
             raise InputError(f"'{path}' is a link, which could lead out of '{folder}'; put the "
                              "file itself there.")
+        if not (path.is_file() or path.is_dir()):
+            raise InputError(f"'{path}' is no regular file; remove it.")
 
 
 @contextmanager

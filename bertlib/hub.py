@@ -16,16 +16,8 @@ from safetensors.torch import save
 
 from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.checkpoint import Checkpoints
-from bertlib.files import (
-    PROJECT,
-    InputError,
-    atomic_write,
-    clear_leftovers,
-    note,
-    run_command,
-    sha256,
-    short,
-)
+from bertlib.commands import run_command
+from bertlib.files import PROJECT, InputError, atomic_write, clear_leftovers, note, sha256, short
 from bertlib.published import TIED, Weights, build, load_published, outline, read_config
 from bertlib.records import read_json, write_json
 from bertlib.runs import CARD as RUN

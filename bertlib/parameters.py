@@ -18,7 +18,8 @@ import torch
 from IPython.core.inputtransformer2 import TransformerManager
 from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell
 
-from bertlib.files import PROJECT, InputError, Parser, nearest, short
+from bertlib.commands import Parser
+from bertlib.files import PROJECT, InputError, nearest, short
 from bertlib.runs import Identity, find_run
 from bertlib.settings import PRESETS, SettingError, Settings
 from bertlib.workspace import EMBEDDED

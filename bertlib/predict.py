@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from bertlib.bert import BertForMaskedLM
+from bertlib.commands import Parser, run_command
 from bertlib.data import Dataset
-from bertlib.files import InputError, Parser, run_command, short
+from bertlib.files import InputError, short
 from bertlib.hub import MODEL, load
 from bertlib.masking import Masked, Masker
 from bertlib.page import Guess, Hole, Page, load_page, percent, read_questions, save_page

@@ -23,17 +23,11 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from bertlib.commands import Parser, run_command
 from bertlib.corpus import SPLITS, UNKNOWN, Corpus
 from bertlib.data import dataset_path
 from bertlib.dataset_header import LONGEST, SHORTEST, Header, Origin
-from bertlib.files import (
-    InputError,
-    Parser,
-    atomic_write,
-    check_output_folder,
-    clear_leftovers,
-    run_command,
-)
+from bertlib.files import InputError, atomic_write, check_output_folder, clear_leftovers
 from bertlib.masking import MaskingConfig
 from bertlib.packing import SplitWriter
 from bertlib.texts import PARTED, text_sha256

@@ -22,8 +22,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from bertlib.commands import run_command
 from bertlib.device import pick_device
-from bertlib.files import InputError, run_command
+from bertlib.files import InputError
 from bertlib.masking import Masked
 
 T = TypeVar("T")

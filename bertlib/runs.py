@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypedDict
 
 from bertlib.checkpoint import Checkpoints
-from bertlib.files import InputError, clear_leftovers, lock, note, refuse_links
+from bertlib.files import InputError, check_own_files, clear_leftovers, lock, note
 from bertlib.records import Missing, read_json, write_json
 from bertlib.settings import Settings
 from bertlib.tokens import Tokenizer
@@ -100,9 +100,9 @@ class Run:
     def lock(self) -> bool:
         """Take the lock; False if another process, which is alive, holds it.
 
-        Raises `InputError` if there are links in the folder: what is written would follow them.
+        Raises `InputError` if the folder holds links or pipes, which what is written would follow.
         """
-        refuse_links(self.folder)
+        check_own_files(self.folder)
         stream = (self.folder / "lock").open("ab")
         if not lock(stream):
             stream.close()

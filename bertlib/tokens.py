@@ -1,7 +1,6 @@
 """Text to token ids and back: a WordPiece vocabulary of your own, or BERT's.
 
-Encoding is done by the `tokenizers` library; this module adds what the course needs around it:
-checked files, the special ids by name, and a hash that ties data to vocabulary.
+The library `tokenizers` encodes; around it stand checked files and a hash that ties data to words.
 
 Example usage, which learns a vocabulary from the training split of a text:
 python -m bertlib.tokens -i wiki.train.tokens -o wiki/vocab --size 8192
@@ -20,8 +19,9 @@ from tokenizers import Encoding
 from tokenizers import Tokenizer as Backend
 from tokenizers.implementations import BertWordPieceTokenizer
 
+from bertlib.commands import Parser, run_command
 from bertlib.corpus import SPLITS, UNKNOWN, Corpus
-from bertlib.files import InputError, Parser, check_output_folder, run_command, sha256
+from bertlib.files import InputError, check_output_folder, sha256
 from bertlib.texts import PARTED, check_characters
 from bertlib.vocab import (
     OVERRULE,

@@ -9,23 +9,23 @@ from pathlib import Path
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
+from bertlib.commands import Parser, run_command
 from bertlib.files import (
     PROJECT,
     InputError,
-    Parser,
     atomic_write,
+    check_own_files,
     clear_leftovers,
     read_bytes,
-    refuse_links,
-    run_command,
     short,
 )
 from bertlib.records import write_json
 
-COMMAND = """
-import resource, signal, sys
+COMMAND = r"""
+import resource, signal, sys, threading
 from pathlib import Path
-from bertlib.files import atomic_write, run_command
+from bertlib.commands import run_command
+from bertlib.files import atomic_write
 
 def too_much():
     with atomic_write(Path("kept.bin")) as stream:
@@ -44,15 +44,28 @@ def interrupted():
 def talks():
     print("answer")
 
+def tells():
+    raise NotADirectoryError("here")
+
+def names():
+    print("made 'caf\udce9'")
+
+def in_thread():
+    def fail():
+        raise [OSError("told by the main thread"), ValueError("a fault")][sys.argv[2:] == ["other"]]
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+
 sys.exit(run_command(globals()[sys.argv[1]]))
 """
 
 
-def run(name: str, folder) -> tuple[int, str]:
+def run(name: str, folder, *more: str) -> tuple[int, str]:
     """Exit status and stderr of one of the functions in COMMAND, run in `folder`."""
     (folder / "kept.bin").write_bytes(b"old")
-    done = subprocess.run([sys.executable, "-c", COMMAND, name], cwd=folder, capture_output=True,
-                          text=True, env=os.environ | {"PYTHONPATH": str(PROJECT)})
+    done = subprocess.run([sys.executable, "-c", COMMAND, name, *more], cwd=folder, text=True,
+                          capture_output=True, env=os.environ | {"PYTHONPATH": str(PROJECT)})
     return done.returncode, done.stderr
 
 
@@ -80,6 +93,26 @@ def test_output_that_finds_no_room_is_one_sentence():
                               stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(PROJECT)})
     assert done.returncode == 2 and done.stderr.startswith("error: A file cannot be read or")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is full")
+@pytest.mark.parametrize("name", ["talks", "tells"])
+def test_with_room_for_no_word_at_all_the_status_still_tells(name):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", COMMAND, name], stdout=full, stderr=full,
+                              env=os.environ | {"PYTHONPATH": str(PROJECT)})
+    assert done.returncode == 2
+
+
+def test_a_name_that_is_no_text_can_be_printed():
+    strict = os.environ | {"PYTHONPATH": str(PROJECT), "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run([sys.executable, "-c", COMMAND, "names"], capture_output=True, env=strict)
+    assert (done.returncode, done.stdout) == (0, b"made 'caf\\udce9'\n")
+
+
+def test_a_thread_s_error_of_files_is_not_told_twice_and_others_are(tmp_path):
+    assert run("in_thread", tmp_path) == (0, "")
+    assert "ValueError: a fault" in run("in_thread", tmp_path, "other")[1]
 
 
 def test_names_are_written_out_in_messages():
@@ -164,12 +197,20 @@ def test_links_in_a_folder_are_refused_and_the_folder_itself_may_be_one(tmp_path
     run = tmp_path / "disk" / "run0"
     (run / "logs").mkdir(parents=True)
     (tmp_path / "run0").symlink_to(run)
-    refuse_links(tmp_path / "run0")
+    check_own_files(tmp_path / "run0")
     for link in (run / "plot.png", run / "logs" / "log.txt", run / "checkpoints"):
         link.symlink_to(tmp_path / "victim")
         with pytest.raises(InputError, match=f"{link.name}' is a link"):
-            refuse_links(run)
+            check_own_files(run)
         link.unlink()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_pipes_in_a_folder_are_refused(tmp_path):
+    (tmp_path / "logs").mkdir()
+    os.mkfifo(tmp_path / "logs" / "lock")
+    with pytest.raises(InputError, match=f"'{tmp_path}/logs/lock' is no regular file; remove it"):
+        check_own_files(tmp_path)
 
 
 def test_endless_values_are_quoted_in_short():

@@ -7,7 +7,7 @@ import pytest
 
 from bertlib.files import PROJECT
 
-ORDER = ["files", "records", "lines", "texts", "corpus", "vocab", "tokens", "masking",
+ORDER = ["files", "commands", "records", "lines", "texts", "corpus", "vocab", "tokens", "masking",
          "dataset_header",
          "dataset_file", "data", "packing", "prepare_mlm_dataset", "attention", "blocks", "bert",
          "counts", "baselines", "settings", "device", "optim", "states", "checkpoint", "runlog",
