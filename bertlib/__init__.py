@@ -2,23 +2,19 @@
 
 Read the modules in the order of the notebooks; each imports only those before it:
 
-    files, commands, records                                errors, safe writing: used by all
-    lines, texts, corpus                                    files -> documents, dealt out
-    vocab, tokens, masking                                  words -> ids -> puzzles
-    dataset_header, dataset_file, data                      files of puzzles -> batches
-    packing, prepare_mlm_dataset                            makes the files
-    attention, blocks, bert, counts                         the model, and its start from counts
-    baselines                                               what it must beat
-    settings, device, optim, states, checkpoint, runlog     what learning needs
-    runs, interrupts, ranks                                 which run, how it stops, who shares it
-    published, hub                                          models that travel, BERT's own too
-    learner, scoring, trainer                               learning, alone or with others
-    plots, workspace, parameters, pretrain                  the whole job
-    page, predict, samples                                  what was learned
-    highlight, live, widget                                 guesses as a page, and to play with
-    analysis                                                what it knows, counted in parts
-    shapes, checks                                          a ledger of shapes; exercises
-    ablate, bench_data, bench_overlap, bench_train, bench   what helps, and how fast it all is
+    corpus, tokens, masking, packing           documents -> ids -> puzzles -> chunks
+    prepare_mlm_dataset, data                  a file of puzzles, and batches from it
+    attention, blocks, bert                    the model
+    counts, baselines                          its start from counts, and what it must beat
+    settings, optim, checkpoint, scoring       what learning needs: one step, one score
+    trainer, parameters, pretrain              the loop, and the whole job
+    huggingface                                models that travel: a run's, ours, BERT's own
+    predict, samples                           what was learned
+    highlight, widget, analysis                guesses as a page, to play with, counted in parts
+
+Behind doors: `plumbing` makes it robust (files, runs, ranks, machines) and knows nothing of BERT;
+`figures` draws for the lessons; `checks` holds the checkers of their exercises; `bench` measures.
+Nothing imports the last two.
 
 Letters in shape comments, defined once, here:
     B  sequences in a batch          H  attention heads
@@ -44,7 +40,7 @@ if sys.argv[:1] == ["-m"]:  # as in python -m bertlib.predict, before that modul
 
 
 def load(folder, best: bool = False):
-    """(model, tokenizer) of a run's, a shipped or a published folder; see `bertlib.hub.load`."""
-    from bertlib.hub import load as load_model  # here, so that `import bertlib` stays light
+    """(model, tokenizer) of a run's, a shipped or a published folder; see `huggingface.load`."""
+    from bertlib.huggingface import load as load_model  # here: `import bertlib` stays light
 
     return load_model(folder, best)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bertlib.attention import distance_bias, padding_bias
 from bertlib.blocks import ACTIVATIONS, Block
-from bertlib.files import InputError, nearest
+from bertlib.plumbing.files import InputError, nearest
 
 MOST = {"vocab_size": 10_000_000, "seq_len": 100_000, "d_model": 65_536, "n_head": 1_024,
         "n_layer": 1_000, "d_ff": 1_000_000, "n_token_type": 1_000}

@@ -13,12 +13,12 @@ from typing import Annotated, Any, TypedDict
 import torch
 from msgspec import Meta, convert
 
-from bertlib.files import InputError, atomic_write, clear_leftovers, read_bytes, sha256
-from bertlib.records import Missing, read_json, write_json
-from bertlib.states import MOST_BYTES, load_state, parse_state
+from bertlib.plumbing.files import InputError, atomic_write, clear_leftovers, read_bytes, sha256
+from bertlib.plumbing.records import Missing, read_json, write_json
+from bertlib.plumbing.states import MOST_BYTES, load_state, parse_state
 
 INDEX = "index.json"
-NAME = r"^(step|best)_[0-9]{8,}\.pt\Z"  # a file of the folder, never a path
+NAME = r"^(step|best)_[0-9]{8,}b?\.pt\Z"  # a file of the folder, never a path
 
 
 class Entry(TypedDict):
@@ -78,7 +78,8 @@ class Checkpoints:
                     continue
                 entry = {"file": name, "step": state["step"], "sha256": sha256(content)}
                 if name.startswith("step"):
-                    self.entries.append(entry)
+                    others = [other for other in self.entries if other["step"] != entry["step"]]
+                    self.entries = [*others, entry]
                 else:
                     told = {key: state[key] for key in ("val_loss", "val_chunks")}
                     self.best = convert(entry | told, Best)
@@ -93,17 +94,20 @@ class Checkpoints:
     def clear(self) -> None:
         """Remove what a killed process left: half a file, or one that the index does not list."""
         clear_leftovers(self.folder, "*")
-        listed = {entry["file"] for entry in (*self.entries, *([self.best] if self.best else ()))}
         for path in self.folder.glob("*.pt") if self.is_indexed else ():
-            if re.match(NAME, path.name) and path.name not in listed:
+            if re.match(NAME, path.name) and path.name not in self._listed():
                 path.unlink()
+
+    def _listed(self) -> set[str]:
+        """The names of the files in the index."""
+        return {entry["file"] for entry in (*self.entries, *([self.best] if self.best else ()))}
 
     def save(self, state: dict[str, Any], step: int) -> Path:
         """Write `state` (tensors and plain values) and drop what is old."""
-        entry = self._write(f"step_{step:08d}.pt", state, step)
-        self.entries = [old for old in self.entries if old["file"] != entry["file"]] + [entry]
-        old, self.entries = self.entries[: -self.keep], self.entries[-self.keep :]
-        self._write_index(old)
+        entry = self._write(f"step_{step:08d}", state, step)
+        others = [old for old in self.entries if old["step"] != step]
+        listed, self.entries = self.entries, [*others, entry][-self.keep :]
+        self._write_index([old for old in listed if old not in self.entries])
         return self.folder / entry["file"]
 
     def save_best(self, weights: dict[str, torch.Tensor], step: int, val_loss: float,
@@ -117,18 +121,20 @@ class Checkpoints:
         if not math.isfinite(val_loss) or (same and best["val_loss"] <= val_loss):
             return False
         told = {"val_loss": val_loss, "val_chunks": val_chunks}
-        entry = self._write(f"best_{step:08d}.pt", {"model": weights, "step": step, **told}, step)
+        entry = self._write(f"best_{step:08d}", {"model": weights, "step": step, **told}, step)
         self.best = entry | told
-        self._write_index([best] if best and best["file"] != entry["file"] else [])
+        self._write_index([best] if best else [])
         return True
 
-    def _write(self, name: str, state: dict[str, Any], step: int) -> Entry:
+    def _write(self, stem: str, state: dict[str, Any], step: int) -> Entry:
+        """A new file: one that the index lists must stay as it is until the index is another."""
         if self.entries and not self.folder.is_dir():
             raise InputError(f"The folder '{self.folder}' was removed while its run was at work; "
                              "begin a new run with --resume never.")
         self.folder.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         torch.save(state, buffer)
+        name = f"{stem}b.pt" if f"{stem}.pt" in self._listed() else f"{stem}.pt"
         with atomic_write(self.folder / name) as stream:
             stream.write(buffer.getbuffer())
         return {"file": name, "step": step, "sha256": sha256(buffer.getbuffer())}

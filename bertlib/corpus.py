@@ -14,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bertlib.files import InputError
-from bertlib.lines import cut
-from bertlib.texts import TITLE, read_paragraphs
+from bertlib.plumbing.files import InputError
+from bertlib.plumbing.lines import cut
+from bertlib.plumbing.texts import TITLE, read_paragraphs
 
-SPLITS = ("train", "val", "test")
 SHARE = 10  # validation and test get one part in so many
 SPLIT_SEED = 123
 FEW = 10  # a text of fewer documents is dealt out in passages

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bertlib.bert import BertForMaskedLM
-from bertlib.files import InputError
+from bertlib.plumbing.files import InputError
 
 MOST_CONTEXTS = 8192  # context words: the most frequent ones; rarer ones add little but columns
 

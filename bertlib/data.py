@@ -1,23 +1,28 @@
-"""From a dataset file to batches: chunks by number, in order or shuffled, with their masks."""
+"""From a base folder's texts to batches: chunks by number, in order or shuffled, with their masks.
 
-import re
+A base folder, such as `wiki`, has input, vocab, datasets, and runs with run0, run1, ...
+"""
+
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bertlib.corpus import SPLITS
-from bertlib.dataset_file import Block, read_dataset, read_header
-from bertlib.dataset_header import Header
-from bertlib.files import InputError
 from bertlib.masking import Masked, Masker
+from bertlib.plumbing.dataset_file import Block, read_dataset, read_header
+from bertlib.plumbing.dataset_folder import SplitFiles, check_name, find_datasets
+from bertlib.plumbing.dataset_header import Header
+from bertlib.plumbing.files import InputError
+from bertlib.plumbing.texts import text_files, text_sha256
+from bertlib.prepare_mlm_dataset import PrepareConfig, prepare
 from bertlib.tokens import Tokenizer
 
-NAME = re.compile(rf"(?P<split>{'|'.join(SPLITS)})_(?P<label>.+)_(?P<length>\d+)_(?P<seed>\d+)"
-                  r"\.msgpack\.gz")
+EMBEDDED = "english"  # the label of what is made from the texts in `input`, and nothing else
+DATA_SEED = 123
+# The course's own text is still dealt out in the way in which its stored results were made.
+COURSE_SHA256 = "50f1227bb846cb061cb1bc831bccd3cbf53f09618bff2a3cfff1f0909390a89a"
 
 
 class Dataset:
@@ -53,73 +58,32 @@ class Dataset:
 
 
 def load_dataset(path: Path, tokenizer: Tokenizer) -> Dataset:
-    """Open a dataset file; the second time is fast. Checks and errors as in `read_dataset`.
+    """Open a dataset file; the second time is fast. Errors as in `read_dataset`.
 
-    `InputError` also if it is named as another one.
+    `InputError` also if it is named as another one, or was made with another vocabulary.
     """
-    header, block = read_dataset(path, tokenizer)
-    _check_name(Path(path), header)
-    return Dataset(header, block)
+    path = Path(path)
+    header = read_header(path)
+    check_name(path, header)
+    _check_vocab(header, tokenizer, path)
+    return Dataset(header, read_dataset(path, header))
 
 
-def _check_name(path: Path, header: Header) -> None:
-    named = NAME.fullmatch(path.name)
-    if named and (named["split"], named["length"], named["seed"]) != (
-            header.split, str(header.max_len), str(header.seed)):
-        raise InputError(f"'{path}' holds another split, length or seed than its name says "
-                         f"({header.split}, {header.max_len}, {header.seed}); give it back its "
-                         "name, or prepare the dataset again.")
-
-
-class SplitFiles(NamedTuple):
-    """The dataset files of one label and length: those to train on, to validate and to test.
-
-    Several training files hold the same text with other masks.
-    """
-
-    train: list[Path]
-    val: Path
-    test: Path
-
-
-def dataset_path(folder: Path, split: str, label: str, max_len: int, seed: int) -> Path:
-    """Where a split lies, such as wiki/datasets/train_wiki_128_123.msgpack.gz."""
-    return Path(folder) / f"{split}_{label}_{max_len}_{seed}.msgpack.gz"
-
-
-def find_datasets(folder: Path, label: str, max_len: int) -> SplitFiles:
-    """The files of exactly this label and length in `folder`, in the order of their names.
-
-    Raises `InputError` if there are none, if some are missing or hold another split than their
-    name says, or if they are not of one text, dealt out in one way: then some would train on what
-    others validate.
-    """
-    kinds = [match for match in map(NAME.fullmatch, _names(folder)) if match]
-    here = [match for match in kinds if (match["label"], int(match["length"])) == (label, max_len)]
-    if not here:
-        known = sorted({f"{match['label']} ({match['length']})" for match in kinds})
+def _check_vocab(header: Header, tokenizer: Tokenizer, path: Path) -> None:
+    origin = header.origin
+    if ((origin.vocab_sha256, origin.vocab_size, origin.special_ids)
+            != (tokenizer.sha256, len(tokenizer), tokenizer.special)):
         raise InputError(
-            f"There is no dataset '{label}' of {max_len} tokens a chunk in '{folder}', which has "
-            f"{', '.join(known) or 'none'}; make it with prepare-mlm-dataset -i TEXT -l {label} "
-            f"-o {folder} -m {max_len} -v VOCAB."
+            f"The dataset '{path}' was made with another vocabulary ({header.vocab_size} tokens, "
+            f"this one has {len(tokenizer)}); pass that vocabulary or prepare the dataset again."
         )
-    found: dict[str, list[Path]] = {split: [] for split in SPLITS}
-    for seed in sorted({match["seed"] for match in here}):
-        for split in SPLITS:
-            found[split].append(dataset_path(folder, split, label, max_len, int(seed)))
-    train, val, test = found.values()
-    origin = read_header(train[0]).origin
-    for path in (*train, *val, *test):
-        header = read_header(path)
-        _check_name(path, header)
-        if header.origin != origin:
-            raise InputError(f"'{path}' and '{train[0]}' have one label, but not one text, split "
-                             "and vocabulary; remove one or prepare it under another label.")
-    return SplitFiles(train, val[0], test[0])
-
-
-def _names(folder: Path) -> list[str]:
-    return sorted(path.name for path in Path(folder).iterdir()) if Path(folder).is_dir() else []
+    if (origin.lowercase, origin.strip_accents) != (tokenizer.lowercase, tokenizer.strip_accents):
+        made, now = ("lower-cased" if lower else "cased"
+                     for lower in (origin.lowercase, tokenizer.lowercase))
+        raise InputError(f"The dataset '{path}' was read as {made} text (strip_accents "
+                         f"{origin.strip_accents}), the vocabulary is now read as {now} "
+                         f"({tokenizer.strip_accents}); undo that in tokenizer_config.json, or "
+                         "prepare the dataset again.")
 
 
 class Batches:
@@ -185,3 +149,38 @@ def in_order(data: Dataset, masker: Masker, size: int, most: int = 0, first: int
     end = min(most or len(data), len(data))
     for start in range(first * size, end, every * size):
         yield data.frozen(slice(start, min(start + size, end)), masker)
+
+
+def ensure_datasets(base: Path, label: str, max_len: int) -> SplitFiles:
+    """The dataset files of `label` in `base`/datasets, chunks of `max_len` tokens.
+
+    Those of `english` are made from the texts in `base`/input where they are missing, and anew
+    where text or vocabulary changed. Other labels are only found: `InputError` if they are not.
+    """
+    folder, source = base / "datasets", base / "input"
+    if label == EMBEDDED and _has_text(source):
+        text = text_sha256(source)
+        if _is_stale(base, max_len, text):
+            folder.mkdir(exist_ok=True)
+            unit = "pieces" if text == COURSE_SHA256 else ""
+            prepare(PrepareConfig(source, label, folder, base / "vocab", max_len, DATA_SEED,
+                                  unit=unit))
+    return find_datasets(folder, label, max_len)
+
+
+def _has_text(folder: Path) -> bool:
+    """Whether there is something to make datasets from; else those that are there count."""
+    try:
+        return folder.is_dir() and bool(text_files(folder))
+    except InputError:
+        return False
+
+
+def _is_stale(base: Path, max_len: int, text: str) -> bool:
+    """Whether the embedded datasets are missing, or made from another text or vocabulary."""
+    try:
+        origin = read_header(find_datasets(base / "datasets", EMBEDDED, max_len).train[0]).origin
+    except InputError:
+        return True
+    now = text, Tokenizer.load(base / "vocab").sha256
+    return now != (origin.source_sha256, origin.vocab_sha256)

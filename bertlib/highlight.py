@@ -14,10 +14,17 @@ import re
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from bertlib.page import Hole, Page, percent
+from bertlib.plumbing.files import InputError, short
+from bertlib.plumbing.page import Hole, Page, percent
+from bertlib.plumbing.texts import check_characters
+from bertlib.tokens import Tokenizer
+
+LOOKED_THROUGH = 2_000_000  # characters of a typed text: a few seconds to encode
+KEPT = 10_000  # characters of what a model reads of it; 512 ordinary words have some 3,000
 
 SILENT = ("[CLS]", "[SEP]", "[PAD]")  # not shown
 STYLES = {  # contrast of black on these grounds is above 15:1 (WCAG asks for 4.5:1)
@@ -179,3 +186,38 @@ def page_png(page: Page) -> bytes:
         warnings.simplefilter("ignore", UserWarning)
         figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
     return buffer.getvalue()
+
+
+class Typed(NamedTuple):
+    """The beginning of a text that a model reads, and what there is to say of it."""
+
+    ids: list[int]
+    text: str
+    message: str
+
+
+def read_typed(tokenizer: Tokenizer, text: str, most: int) -> Typed:
+    """At most `most` tokens of a text; what is left out and what is unknown is told in `message`.
+
+    Raises `InputError` if there is no word, too long a text, or half a character.
+    """
+    check_characters(text)
+    if len(text) > LOOKED_THROUGH:
+        raise InputError(f"The text has {len(text):,} characters, this page looks through at most "
+                         f"{LOOKED_THROUGH:,}; pass a part of it.")
+    encoding, special, message = tokenizer.backend.encode(text), tokenizer.special, ""
+    ids, offsets = encoding.ids[:most], encoding.offsets[:most]
+    if len(encoding) <= 2:
+        raise InputError("There is no word in the text; type a sentence.")
+    if len(encoding) > most:
+        ids[-1], text = special.sep, text[: offsets[most - 2][1]]
+        message = (f"The text has {len(encoding):,} tokens, the model reads {most}: "
+                   "the rest is left out. ")
+    if len(text) > KEPT:
+        raise InputError(f"The first {len(ids)} tokens of the text have {len(text):,} characters, "
+                         f"this page keeps at most {KEPT:,}; shorten its long words and gaps.")
+    unknown = [short(text[start:end], 40) for token, (start, end) in zip(ids, offsets, strict=True)
+               if token == special.unk]
+    if unknown:
+        message += f"Not in the vocabulary, read as [UNK]: {' '.join(unknown[:8])}"
+    return Typed(ids, text, message)

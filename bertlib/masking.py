@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bertlib.files import InputError
+from bertlib.plumbing.files import InputError
 from bertlib.tokens import Tokenizer
 
 

@@ -14,10 +14,9 @@ import msgpack
 import numpy as np
 import torch
 
-from bertlib.corpus import SPLITS
-from bertlib.dataset_file import Block
-from bertlib.dataset_header import CHUNKS_IN_BLOCK, Header, Origin, id_type
 from bertlib.masking import Masker, MaskingConfig, n_hidden
+from bertlib.plumbing.dataset_file import Block
+from bertlib.plumbing.dataset_header import CHUNKS_IN_BLOCK, SPLITS, Header, Origin, id_type
 from bertlib.tokens import Tokenizer
 
 

@@ -18,11 +18,11 @@ import torch
 from IPython.core.inputtransformer2 import TransformerManager
 from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell
 
-from bertlib.commands import Parser
-from bertlib.files import PROJECT, InputError, nearest, short
-from bertlib.runs import Identity, find_run
+from bertlib.data import EMBEDDED
+from bertlib.plumbing.commands import Parser
+from bertlib.plumbing.files import PROJECT, InputError, nearest, short
+from bertlib.plumbing.runs import Identity, find_run
 from bertlib.settings import PRESETS, SettingError, Settings
-from bertlib.workspace import EMBEDDED
 
 KINDS = {field.name: field.type for field in fields(Settings)}  # setting -> its type
 PLACES = {  # what else can be asked for, and what it must be
@@ -175,13 +175,22 @@ def command_request(about: str, arguments: list[str] | None = None) -> Request:
         else:
             run = Identity.read(find_run(base, resume))
             preset, label = "", given.get("label", run.label)
-            settings = Settings(**run.settings | changes)
+            settings = saved_settings(run.settings | changes, resume)
         return Request(settings, preset, base, as_text("label", label), resume)
     except SettingError as error:
         if error.name not in given:
             raise
         raise InputError(f"The option --{error.name.replace('_', '-')} is {short(error.value)}; "
                          f"it {error.remedy}.") from None
+
+
+def saved_settings(values: dict[str, Any], name: str) -> Settings:
+    """The settings that a run was begun with; `InputError` if this code has others."""
+    try:
+        return Settings(**values)
+    except TypeError as error:
+        raise InputError(f"'{name}' is of another version of this code ({error}); begin a new run "
+                         "with --resume never.") from None
 
 
 def _typed(word: str, kind: type) -> Any:

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 
 from bertlib.bert import BertForMaskedLM
-from bertlib.commands import Parser, run_command
 from bertlib.data import Dataset
-from bertlib.files import InputError, short
-from bertlib.hub import MODEL, load
+from bertlib.huggingface import MODEL, load
 from bertlib.masking import Masked, Masker
-from bertlib.page import Guess, Hole, Page, load_page, percent, read_questions, save_page
+from bertlib.plumbing.commands import Parser, run_command
+from bertlib.plumbing.files import InputError, short
+from bertlib.plumbing.page import Guess, Hole, Page, load_page, percent, read_questions, save_page
 from bertlib.tokens import Tokenizer
 
-__all__ = ["Guess", "Hole", "Page", "load_page", "save_page"]  # of bertlib.page, offered here, too
+__all__ = ["Guess", "Hole", "Page", "load_page", "save_page"]  # offered here, too
 
 TOKENS_AT_ONCE = 2048  # of questions that go through the model together
 

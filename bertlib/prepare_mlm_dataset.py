@@ -23,14 +23,14 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from bertlib.commands import Parser, run_command
-from bertlib.corpus import SPLITS, UNKNOWN, Corpus
-from bertlib.data import dataset_path
-from bertlib.dataset_header import LONGEST, SHORTEST, Header, Origin
-from bertlib.files import InputError, atomic_write, check_output_folder, clear_leftovers
+from bertlib.corpus import UNKNOWN, Corpus
 from bertlib.masking import MaskingConfig
 from bertlib.packing import SplitWriter
-from bertlib.texts import PARTED, text_sha256
+from bertlib.plumbing.commands import Parser, run_command
+from bertlib.plumbing.dataset_folder import dataset_path
+from bertlib.plumbing.dataset_header import LONGEST, SHORTEST, SPLITS, Header, Origin
+from bertlib.plumbing.files import InputError, atomic_write, check_output_folder, clear_leftovers
+from bertlib.plumbing.texts import PARTED, text_sha256
 from bertlib.tokens import Tokenizer
 
 BATCH_CHARACTERS = 1_000_000  # text that is encoded at once: enough to keep all cores busy

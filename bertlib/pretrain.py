@@ -11,33 +11,42 @@ lone -- torchrun would take --start for an option of its own.
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from msgspec import convert
 
 from bertlib.baselines import baselines
 from bertlib.bert import BertForMaskedLM
+from bertlib.checkpoint import Checkpoints
 from bertlib.counts import start_from_counts
-from bertlib.data import Batches, Dataset, load_dataset
-from bertlib.dataset_file import read_header
-from bertlib.device import machine_name
-from bertlib.files import PROJECT, InputError, note, short
+from bertlib.data import EMBEDDED, Batches, Dataset, ensure_datasets, load_dataset
+from bertlib.figures.plots import save_plot
 from bertlib.masking import Masker, MaskingConfig
 from bertlib.optim import batch_size
 from bertlib.parameters import command_request
-from bertlib.plots import save_plot
-from bertlib.ranks import ALONE, Ranks, join, run_on_ranks
-from bertlib.records import write_json
-from bertlib.runlog import read_metrics
-from bertlib.runs import Identity, Run, claim_run
+from bertlib.plumbing.dataset_file import read_header
+from bertlib.plumbing.device import machine_name
+from bertlib.plumbing.files import PROJECT, InputError, note, short
+from bertlib.plumbing.interrupts import asks_to_stop
+from bertlib.plumbing.ranks import ALONE, Ranks, join, run_on_ranks
+from bertlib.plumbing.records import read_json, write_json
+from bertlib.plumbing.runlog import read_metrics
+from bertlib.plumbing.runs import Identity, claim_run
+from bertlib.plumbing.states import RunState
 from bertlib.settings import Settings
-from bertlib.states import RunState
 from bertlib.tokens import Tokenizer
 from bertlib.trainer import Trainer, Watcher
-from bertlib.workspace import EMBEDDED, ensure_datasets
+
+
+class Report(TypedDict):
+    """What every report.json says, and much besides (see `describe`)."""
+
+    steps: int
 
 
 def load_data(settings: Settings, base: Path, label: str,
@@ -86,18 +95,19 @@ def pretrain(settings: Settings, base: Path = PROJECT / "wiki", label: str = EMB
         ranks.require(batch_size(settings, progress=0))
         trainer = build(settings, base, label, base, watch, ranks)
         here = identity(settings, label, trainer)
-        run = claim_run(base, here, resume) if ranks.is_writer else None
+        run = claim_run(base, here, resume, is_finished) if ranks.is_writer else None
         try:
             trainer.open(ranks.from_writer(lambda: run.folder))
             go_on(trainer)
             if run:
-                run.begin(here, trainer.batches.tokenizer)
+                run.begin(here, trainer.batches.tokenizer.save)
                 trainer.checkpoints.clear()
             score = trainer.run(progress and ranks.is_writer)
             if run and not trainer.stopped:
                 report = describe(trainer, score, label, preset)
-                save_plot(trainer.folder, read_metrics(trainer.folder, "val"), report)
-                write_json(trainer.folder / "report.json", report)  # last: all is there
+                with asks_to_stop(lambda: None):  # it is about to end anyway
+                    save_plot(trainer.folder, read_metrics(trainer.folder, "val"), report)
+                    write_json(trainer.folder / "report.json", report)  # last: all is there
         finally:
             if run:
                 run.close()
@@ -109,7 +119,9 @@ def go_on(trainer: Trainer) -> None:
 
     `InputError` if it has another form, or if the ranks do not see the same one.
     """
-    state, where = trainer.checkpoints.newest(), trainer.checkpoints.folder
+    found, where = trainer.checkpoints.newest(), trainer.checkpoints.folder
+    with _of_this_code(where):
+        state = None if found is None else convert(found, RunState)
     steps = trainer.ranks.gather(-1 if state is None else state["step"])
     if len(set(steps)) > 1:
         raise InputError(f"The ranks see different checkpoints in '{where}' (steps {steps}); give "
@@ -117,15 +129,32 @@ def go_on(trainer: Trainer) -> None:
     if trainer.ranks.is_writer:
         for sentence in trainer.checkpoints.notes:
             note(sentence)
+    if state is not None:
+        with _of_this_code(where):
+            trainer.restore(state)
+
+
+@contextmanager
+def _of_this_code(where: Path) -> Iterator[None]:
+    """What a checkpoint of another form runs into, as one sentence."""
     try:
-        if state is not None:
-            trainer.restore(convert(state, RunState))
+        yield
     except InputError:
         raise
     except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
         raise InputError(f"The checkpoint in '{where}' is of another version of this code "
                          f"({type(error).__name__}: {short(error)}); begin a new run with "
                          "--resume never.") from None
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run ended by itself: its report is of its newest checkpoint, or of a later step."""
+    try:
+        report = read_json(folder / "report.json", Report, "it is made anew")
+        entries = Checkpoints(folder / "checkpoints").entries
+        return not entries or report["steps"] >= entries[-1]["step"]
+    except InputError:
+        return False
 
 
 def describe(trainer: Trainer, score, label: str, preset: str,
@@ -158,7 +187,7 @@ def main(arguments: list[str] | None = None) -> None:
     last = read_metrics(folder, "val")[-1]
     print(f"{folder}: step {last['step']}, validation loss {last['loss']:.3f} nats, "
           f"accuracy {last['accuracy']:.1%}")
-    if Ranks.here().world == 1 and not Run(folder).is_finished():
+    if Ranks.here().world == 1 and not is_finished(folder):
         raise KeyboardInterrupt("all is saved, and the same command goes on from there")
 
 

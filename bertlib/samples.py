@@ -8,9 +8,9 @@ import numpy as np
 
 from bertlib.bert import BertForMaskedLM
 from bertlib.data import Dataset
-from bertlib.page import Guess
+from bertlib.plumbing.page import Guess
+from bertlib.plumbing.records import append_record, open_lines, read_records
 from bertlib.predict import fill
-from bertlib.records import append_record, open_lines, read_records
 from bertlib.tokens import Tokenizer
 
 

@@ -1,14 +1,14 @@
-"""How good a model is: its loss and its share of right guesses on puzzles with frozen masks."""
+"""What a model is worth, its loss and right guesses on frozen puzzles, and what it costs."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 
-from bertlib.bert import BertForMaskedLM
-from bertlib.device import autocast
+from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.masking import Masked
-from bertlib.ranks import ALONE, Ranks
+from bertlib.plumbing.device import autocast
+from bertlib.plumbing.ranks import ALONE, Ranks
 
 
 class Score(NamedTuple):
@@ -40,3 +40,18 @@ def evaluate(model: BertForMaskedLM, batches: Iterator[Masked], device: torch.de
     model.train(was_training)
     loss, right, count = ranks.sum(sums).tolist()
     return Score(loss / count, right / count, int(count))
+
+
+def flops_per_token(config: BertConfig, mask_rate: float) -> float:
+    """Floating-point operations to train on one token, forward and backward.
+
+    6 a weight (nanoGPT's count, Chowdhery et al. 2022, appendix B), with the head and the last
+    block's output and feed-forward counted at masked positions only, and 12 L D T for attention.
+    With `mask_rate` 1 it is the count of a model that computes everything at all positions, as
+    Hugging Face's does: 6 (L (4 D^2 + 2 D d_ff) + D^2 + D V) + 12 L D T.
+    """
+    width, layers = config.d_model, config.n_layer
+    mixing, own = 3 * width**2, width**2 + 2 * width * config.d_ff  # a block's weights
+    head = width * config.vocab_size + (width**2 if config.head_transform else 0)
+    weights = layers * mixing + (layers - 1 + mask_rate) * own + mask_rate * head
+    return 6 * weights + 12 * layers * width * config.seq_len

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from bertlib.bert import PRESETS as MODELS
 from bertlib.bert import BertConfig
 from bertlib.counts import CountStart
-from bertlib.files import InputError, nearest, short
+from bertlib.plumbing.files import InputError, nearest, short
 
 
 class SettingError(InputError):

@@ -1,8 +1,6 @@
 """Text to token ids and back: a WordPiece vocabulary of your own, or BERT's.
 
-The library `tokenizers` encodes; around it stand checked files and a hash that ties data to words.
-
-Example usage, which learns a vocabulary from the training split of a text:
+The library `tokenizers` encodes. To learn a vocabulary from the training split of a text:
 python -m bertlib.tokens -i wiki.train.tokens -o wiki/vocab --size 8192
 """
 
@@ -19,11 +17,12 @@ from tokenizers import Encoding
 from tokenizers import Tokenizer as Backend
 from tokenizers.implementations import BertWordPieceTokenizer
 
-from bertlib.commands import Parser, run_command
-from bertlib.corpus import SPLITS, UNKNOWN, Corpus
-from bertlib.files import InputError, check_output_folder, sha256
-from bertlib.texts import PARTED, check_characters
-from bertlib.vocab import (
+from bertlib.corpus import UNKNOWN, Corpus
+from bertlib.plumbing.commands import Parser, run_command
+from bertlib.plumbing.dataset_header import SPLITS
+from bertlib.plumbing.files import InputError, check_output_folder, sha256
+from bertlib.plumbing.texts import PARTED, check_characters
+from bertlib.plumbing.vocab import (
     OVERRULE,
     RULES,
     SPECIAL_TOKENS,

@@ -4,8 +4,8 @@ A run loses nothing: checkpoints carry the weights, both optimisers, the random 
 place in the data, so that a stopped run goes on bit for bit (same machine, same threads; from
 three ranks on up to the order of sums).
 
-Several ranks train one model (`bertlib.ranks`). Batches are the same however many share them, and
-so are the losses, up to that order.
+Several ranks train one model (`plumbing.ranks`). Batches are the same however many share them,
+and so are the losses, up to that order.
 """
 
 import math
@@ -21,17 +21,15 @@ from torch import Tensor
 from bertlib.bert import BertForMaskedLM
 from bertlib.checkpoint import Checkpoints
 from bertlib.data import Batches, Dataset, in_order
-from bertlib.device import flops_per_token
-from bertlib.files import InputError
-from bertlib.interrupts import asks_to_stop
-from bertlib.learner import Learner
 from bertlib.masking import Masked, Masker
-from bertlib.optim import batch_size, mask_rate, rate_factor
-from bertlib.ranks import ALONE, Ranks
-from bertlib.runlog import NoLog, RunLog, progress_bar
-from bertlib.scoring import Score, evaluate
+from bertlib.optim import Learner, batch_size, mask_rate, rate_factor
+from bertlib.plumbing.files import InputError
+from bertlib.plumbing.interrupts import asks_to_stop
+from bertlib.plumbing.ranks import ALONE, Ranks
+from bertlib.plumbing.runlog import NoLog, RunLog, progress_bar
+from bertlib.plumbing.states import most_bytes, random_state, set_random_state
+from bertlib.scoring import Score, evaluate, flops_per_token
 from bertlib.settings import Settings
-from bertlib.states import most_bytes, random_state, set_random_state
 
 LOOK = 10  # steps between looks at the loss on a GPU, where each look waits for it
 Watcher = Callable[[int, BertForMaskedLM, Path], None]
@@ -114,7 +112,8 @@ class Trainer:
         size, rate = batch_size(self.settings, progress), mask_rate(self.settings, progress)
         micro = [self.batches.next(size, rate) for _ in range(self.settings.micro_steps)]
         masked = sum(len(batch.labels) for batch in micro)
-        micro = [self.ranks.share(batch) for batch in micro]
+        if self.ranks.world > 1:
+            micro = [batch.rows(*self.ranks.span(len(batch.input_ids))) for batch in micro]
         if self.device.type == "cuda" and self.settings.async_to_device:
             micro = [batch.pin_memory() for batch in micro]
         return Portion(micro, masked, self.batches.state())

@@ -4,7 +4,7 @@
 
 All that the page (`widget.js`) shows is one dictionary, `state`; all that it can ask for is a
 command such as {"do": "toggle", "index": 3}, which `receive` answers by making a new state. Where
-no kernel runs, the HTML of `bertlib.highlight` stands in its place (see `bertlib.live`).
+no kernel runs, the HTML of `bertlib.highlight` stands in its place (see `bertlib.plumbing.live`).
 """
 
 import base64
@@ -18,11 +18,10 @@ import traitlets
 from bertlib import highlight
 from bertlib.bert import BertForMaskedLM
 from bertlib.data import Dataset
-from bertlib.files import InputError, atomic_write
 from bertlib.highlight import percent, summary
-from bertlib.live import LivePage
 from bertlib.masking import Masked, Masker, MaskingConfig
-from bertlib.page import read_typed
+from bertlib.plumbing.files import InputError, atomic_write
+from bertlib.plumbing.live import LivePage
 from bertlib.predict import Page, attention_maps, guess_page, word_shares
 from bertlib.tokens import Tokenizer
 
@@ -87,7 +86,7 @@ class Highlighter(LivePage):
         """Take a new text; too much of it is left out, and said. If it cannot be read, say why."""
         text = command.get("text")
         try:
-            typed = read_typed(self.tokenizer, text if isinstance(text, str) else "",
+            typed = highlight.read_typed(self.tokenizer, text if isinstance(text, str) else "",
                                self.longest())
         except InputError as error:
             self.message = str(error)

@@ -5,10 +5,10 @@ import shutil
 import pytest
 import torch
 
-from bertlib.commands import run_command
 from bertlib.data import load_dataset
-from bertlib.files import PROJECT
 from bertlib.masking import Masker
+from bertlib.plumbing.commands import run_command
+from bertlib.plumbing.files import PROJECT
 from bertlib.prepare_mlm_dataset import PrepareConfig, prepare
 from bertlib.tokens import Tokenizer
 

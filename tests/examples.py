@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 import bertlib
 from bertlib.bert import MOST_DISTANCES, BertConfig
+from bertlib.plumbing.vocab import SPECIAL_TOKENS
 from bertlib.settings import CHOICES, LIMITS, Settings
 from bertlib.tokens import Tokenizer
-from bertlib.vocab import SPECIAL_TOKENS
 
 for module in pkgutil.walk_packages(bertlib.__path__, "bertlib."):
     importlib.import_module(module.name)  # hypothesis tries the constants of what is imported

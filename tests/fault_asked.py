@@ -16,9 +16,9 @@ from IPython.core.interactiveshell import InteractiveShell
 import bertlib
 from bertlib import highlight, predict
 from bertlib.data import load_dataset
-from bertlib.page import Guess, Hole, Page
 from bertlib.parameters import KINDS as TYPES
 from bertlib.parameters import command_request, watch_cells
+from bertlib.plumbing.page import Guess, Hole, Page
 from bertlib.prepare_mlm_dataset import PrepareConfig, parser
 from bertlib.settings import CHOICES, PRESETS, Settings
 from bertlib.widget import Highlighter

@@ -24,7 +24,7 @@ from fault_kinds import Found, Kind, complaints, misread
 from fault_museum import READERS, RUN, museum, true_reading
 from fault_world import HALF, World
 
-from bertlib.files import sha256
+from bertlib.plumbing.files import sha256
 
 READ = {  # each file, and a reader that reads it
     f"{RUN}/run.json": "Identity.read", f"{RUN}/vocab.txt": "bertlib.load",

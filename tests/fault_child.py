@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bertlib.commands import run_command
+from bertlib.plumbing.commands import run_command
 
 Tell = Callable[[str, Any], None]  # how a child tells its parent a thing by name, as it happens
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

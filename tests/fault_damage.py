@@ -100,7 +100,7 @@ TARGETS: dict[str, list[Target]] = {
              Target("datasets/*.unpacked", ("read_dataset",)),
              Target("vocab/vocab.txt", ("read_dataset",)),
              Target("vocab/tokenizer_config.json", ("read_dataset",))],
-    "run": [*(Target(f"{RUN}/{name}", ALL_OF_RUN, Path(name).name) for name in (
+    "run": [*(Target(f"{RUN}/{name}", ALL_OF_RUN) for name in (
         "run.json", "vocab.txt", "tokenizer_config.json", "checkpoints/index.json",
         "checkpoints/step_*.pt", "checkpoints/best_*.pt")),
         Target(f"{RUN}/report.json", ("export",), "facts of run.json")],

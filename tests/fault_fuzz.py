@@ -22,8 +22,8 @@ from fault_museum import READERS, RUN, museum
 from fault_random import mutated, some_bytes, some_tensor, some_value
 from fault_world import HALF, World
 
-from bertlib.dataset_file import read_dataset, read_header
-from bertlib.files import InputError, sha256
+from bertlib.data import load_dataset
+from bertlib.plumbing.files import InputError, sha256
 from bertlib.tokens import Tokenizer
 
 Example = Callable[[random.Random], Any]  # returns words if something false was believed
@@ -127,8 +127,7 @@ def datasets(base: Path) -> Example:
             packed = some_bytes(draw)
         path.write_bytes(gzip.compress(packed, 1))
         copy.unlink(missing_ok=True)
-        read_header(path)
-        read_dataset(path, tokenizer)
+        load_dataset(path, tokenizer)
 
     return example
 

@@ -24,7 +24,7 @@ from fault_museum import RUN
 from fault_world import HALF, World, fingerprint
 
 import bertlib
-from bertlib.files import sha256
+from bertlib.plumbing.files import sha256
 
 Change = Callable[[Any], Any]
 
@@ -35,7 +35,7 @@ def rewrite(path: Path, change: Change) -> None:
     had_seal = isinstance(values, dict) and "seal" in values
     values = change(values)
     if had_seal and isinstance(values, dict):
-        from bertlib.records import sealed  # who seals has it
+        from bertlib.plumbing.records import sealed  # who seals has it
         with suppress(ValueError):  # NaN, which no seal covers
             values = sealed(values)
     path.write_text(json.dumps(values), encoding="utf-8")

@@ -139,7 +139,7 @@ def commands(base: Path) -> dict[str, list[str]]:
     return {
         "predict": ["bertlib.predict", "at [MASK] .", "--model", run],
         "predict --file": ["bertlib.predict", "--file", str(lines), "--model", run],
-        "hub": ["bertlib.hub", run, str(base / "shipped")],
+        "hub": ["bertlib.huggingface", run, str(base / "shipped")],
         "prepare": ["bertlib.prepare_mlm_dataset", "-i", str(base / "input" / "text.txt"), "-l",
                     "new", "-o", str(base / "datasets"), "-m", "32", "-v", str(base / "vocab")],
     }

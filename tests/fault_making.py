@@ -16,10 +16,12 @@ from fault_kinds import Found, Kind, Missed, complaints, difference
 from fault_world import LABEL, LENGTH, World, fingerprint, must, newest_run, prepare, text
 
 import bertlib
-from bertlib import hub, tokens
-from bertlib.data import find_datasets
-from bertlib.dataset_file import read_dataset
-from bertlib.files import sha256
+from bertlib import tokens
+from bertlib.data import load_dataset
+from bertlib.huggingface import read_config
+from bertlib.huggingface.__main__ import main as ship
+from bertlib.plumbing.dataset_folder import find_datasets
+from bertlib.plumbing.files import sha256
 from bertlib.tokens import Tokenizer
 
 
@@ -45,9 +47,10 @@ def read_all(base: Path) -> list[list[str]]:
     files = find_datasets(base / "datasets", LABEL, LENGTH)
     found = []
     for path in (*files.train, files.val, files.test):
-        header, block = read_dataset(path, tokenizer)
+        data = load_dataset(path, tokenizer)
+        header = data.header
         found.append([header.split, header.origin.source_sha256, header.sha256,
-                      sha256(block.ids.tobytes() + block.positions.tobytes())])
+                      sha256(data.ids.tobytes() + data.positions.tobytes())])
     return found
 
 
@@ -86,14 +89,14 @@ def another_text(world: World) -> list[list[str]]:
 
 def export_again(tell: Tell, base: Path) -> str:
     """Export the newest run, and load what was written."""
-    hub.main([str(newest_run(base)), str(base / "shipped")])
+    ship([str(newest_run(base)), str(base / "shipped")])
     return shipped(base)
 
 
 def shipped(base: Path) -> list[Any]:
     """The model that ships, and what is told of its run."""
     return [fingerprint(*bertlib.load(base / "shipped")),
-            hub.read_config(base / "shipped")["run"]["steps"]]
+            read_config(base / "shipped")["run"]["steps"]]
 
 
 def in_export(world: World, draw: random.Random, number: int) -> Iterator[Found]:

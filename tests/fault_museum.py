@@ -19,17 +19,18 @@ from fault_making import rules
 from fault_world import LABEL, LENGTH, World, fingerprint, must, text
 
 import bertlib
-from bertlib import hub
-from bertlib.data import find_datasets, load_dataset
-from bertlib.dataset_file import read_dataset
-from bertlib.files import PROJECT, sha256
+from bertlib.data import load_dataset
+from bertlib.huggingface import read_config
+from bertlib.huggingface.__main__ import main as ship
 from bertlib.masking import Masker
-from bertlib.page import load_page, save_page
+from bertlib.plumbing.dataset_folder import find_datasets
+from bertlib.plumbing.files import PROJECT, sha256
+from bertlib.plumbing.page import load_page, save_page
+from bertlib.plumbing.runlog import read_metrics
+from bertlib.plumbing.runs import Identity
+from bertlib.plumbing.texts import read_documents
 from bertlib.predict import guess_chunk
-from bertlib.runlog import read_metrics
-from bertlib.runs import Identity
 from bertlib.samples import read_samples
-from bertlib.texts import read_documents
 from bertlib.tokens import Tokenizer
 
 RUN = "runs/run0"
@@ -40,21 +41,21 @@ def datasets(base: Path) -> list[Any]:
     tokenizer, found = Tokenizer.load(base / "vocab"), []
     files = find_datasets(base / "datasets", LABEL, LENGTH)
     for path in (*files.train, files.val, files.test):
-        header, block = read_dataset(path, tokenizer)
-        found.append([asdict(header), *(sha256(getattr(block, name).tobytes())
-                                        for name in header.arrays())])
+        data = load_dataset(path, tokenizer)
+        found.append([asdict(data.header), *(sha256(getattr(data, name).tobytes())
+                                             for name in data.header.arrays())])
     return found
 
 
 def exported(base: Path) -> list[Any]:
     """What an export of the run comes to, and what it tells of it."""
-    hub.main([str(base / RUN), str(base / "out")])
+    ship([str(base / RUN), str(base / "out")])
     return shipped(base, "out")
 
 
 def shipped(base: Path, name: str = "shipped") -> list[Any]:
     """The model that ships, with all that its card tells."""
-    return [fingerprint(*bertlib.load(base / name)), hub.read_config(base / name)]
+    return [fingerprint(*bertlib.load(base / name)), read_config(base / name)]
 
 
 def words(base: Path) -> list[Any]:
@@ -85,7 +86,7 @@ def museum(world: World) -> Path:
     base = world.copy(world.done)
 
     def fill(tell: Tell) -> None:
-        hub.main([str(base / RUN), str(base / "shipped")])
+        ship([str(base / RUN), str(base / "shipped")])
         model, tokenizer = bertlib.load(base / RUN)
         data = load_dataset(find_datasets(base / "datasets", LABEL, LENGTH).val, tokenizer)
         save_page(guess_chunk(model, data, 0, Masker(tokenizer), tokenizer), base / "page.json")

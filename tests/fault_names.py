@@ -14,7 +14,8 @@ from fault_museum import RUN
 from fault_world import World
 
 import bertlib
-from bertlib import hub, predict, prepare_mlm_dataset, pretrain, tokens
+from bertlib import predict, prepare_mlm_dataset, pretrain, tokens
+from bertlib.huggingface.__main__ import main as ship
 
 ODD = ("two\nlines", "\x1b[31mred\x1b[0m", "x" * 300, "é" * 4_000, "a/b", "..", "-x",
        "with 'quotes'", "\udcff bytes", "\u202e backwards", "tab\there", "\r", "{brace} %s",
@@ -36,8 +37,8 @@ def calls(base: Path, name: str) -> list[tuple[str, Callable[[], Any]]]:
              for place, at in (("input", 1), ("output", 3), ("size", 5))]
     told += [("prepare, a bad text of that name", partial(bad_text, base, name, make)),
              ("bertlib.load, a damaged run of that name", partial(bad_run, base, name)),
-             ("hub, run", partial(hub.main, [name, str(base / "out")])),
-             ("hub, folder", partial(hub.main, [str(base / RUN), f"{base}/{name}/x"])),
+             ("hub, run", partial(ship, [name, str(base / "out")])),
+             ("hub, folder", partial(ship, [str(base / RUN), f"{base}/{name}/x"])),
              ("predict, model", partial(predict.main, ["a [MASK]", "--model", name])),
              ("predict, text", partial(predict.main, [f"{name} [MASK]", "--model",
                                                       str(base / RUN)])),

@@ -18,7 +18,7 @@ from fault_kinds import Found, Kind, complaints, difference
 from fault_limits import JOBS, clean, with_room
 from fault_world import World, newest_run, train, train_by_command
 
-from bertlib import interrupts
+from bertlib.plumbing import interrupts
 
 VANISHING = ("runs", "runs/run0", "runs/run0/checkpoints", "runs/run0/logs", "runs/run0/run.json",
              "datasets", "vocab", "input")

@@ -22,12 +22,13 @@ from fault_child import Outcome, Tell, attempt
 from matplotlib.figure import Figure
 
 import bertlib
-from bertlib import prepare_mlm_dataset, runlog
+from bertlib import prepare_mlm_dataset
 from bertlib import pretrain as command
 from bertlib.bert import BertForMaskedLM
 from bertlib.checkpoint import Checkpoints
-from bertlib.runlog import read_metrics
-from bertlib.runs import run_number
+from bertlib.plumbing import runlog
+from bertlib.plumbing.runlog import read_metrics
+from bertlib.plumbing.runs import run_number
 from bertlib.samples import Sampler, read_samples
 from bertlib.settings import Settings
 from bertlib.tokens import SPECIAL_TOKENS, Tokenizer

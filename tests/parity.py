@@ -10,9 +10,9 @@ from transformers import BertConfig as TheirConfig
 from transformers import BertForMaskedLM as TheirModel
 
 from bertlib.bert import BertConfig, BertForMaskedLM
-from bertlib.files import PROJECT
-from bertlib.published import their_name
-from bertlib.vocab import SPECIAL_TOKENS, save_vocab
+from bertlib.huggingface.published import their_name
+from bertlib.plumbing.files import PROJECT
+from bertlib.plumbing.vocab import SPECIAL_TOKENS, save_vocab
 
 REFERENCE = PROJECT / "assets" / "reference"
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from bertlib.ablate import GROUPS, main, read_rows
-from bertlib.records import sealed
+from bertlib.bench.ablate import GROUPS, main, read_rows
+from bertlib.plumbing.records import sealed
 from bertlib.settings import Settings
 
 
@@ -25,7 +25,7 @@ def test_levers_are_taken_away_one_at_a_time():
 
 
 def test_a_row_tells_its_conditions(base, tmp_path, monkeypatch):
-    from bertlib import ablate
+    from bertlib.bench import ablate
     small = dict(seq_len=32, d_model=32, n_layer=2, batch_size=8, max_iters=3, device="cpu")
     monkeypatch.setitem(ablate.GROUPS, "toy", (ablate.Row("small", small, "smoke"),))
     out = tmp_path / "rows.jsonl"

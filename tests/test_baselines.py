@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from bertlib import baselines as b
 from bertlib.counts import unigram_bias, word_counts
 from bertlib.data import load_dataset
+from bertlib.figures.plots import draw_accuracy, draw_loss
 from bertlib.masking import Masked
-from bertlib.plots import draw_accuracy, draw_loss
 from bertlib.pretrain import pretrain
 from bertlib.settings import Settings
 

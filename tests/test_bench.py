@@ -11,9 +11,9 @@ from conftest import document
 from parity import their_name
 from torch.utils.flop_counter import FlopCounterMode
 
-from bertlib.bench import ask_memory, main, table
-from bertlib.bench_data import random_dataset, time_prepare, time_tokenizer
-from bertlib.bench_train import (
+from bertlib.bench.__main__ import ask_memory, main, table
+from bertlib.bench.data import random_dataset, time_prepare, time_tokenizer
+from bertlib.bench.train import (
     FAST,
     OURS,
     THEIRS,

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from bertlib.bench_overlap import RUN, shared_chunks
-from bertlib.data import find_datasets, load_dataset
-from bertlib.files import PROJECT
+from bertlib.bench.overlap import RUN, shared_chunks
+from bertlib.data import load_dataset
+from bertlib.plumbing.dataset_folder import find_datasets
+from bertlib.plumbing.files import PROJECT
 from bertlib.prepare_mlm_dataset import PrepareConfig, prepare
 from bertlib.tokens import Tokenizer
 

@@ -5,7 +5,7 @@ import torch
 from parity import pair
 
 from bertlib.bert import PRESETS, BertConfig, BertForMaskedLM, sinusoids
-from bertlib.files import InputError
+from bertlib.plumbing.files import InputError
 from bertlib.predict import attention_maps
 
 

@@ -22,8 +22,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
-from bertlib.files import PROJECT
-from bertlib.hub import load_shipped
+from bertlib.huggingface import load_shipped
+from bertlib.plumbing.files import PROJECT
 from bertlib.widget import Highlighter
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which(
@@ -36,7 +36,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-
 FOLDERS = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR",
            "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
 OURS = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
-SMALL = """from bertlib.hub import load_shipped
+SMALL = """from bertlib.huggingface import load_shipped
 from bertlib.widget import Highlighter
 widget = Highlighter(*load_shipped(), "she was the daughter of a rich man .")
 widget.receive({"do": "toggle", "index": 5})
@@ -44,7 +44,7 @@ widget"""
 MONEY = r"it cost $5 and then $6, \(x\), $$y$$, \begin{z}w\end{z}"
 MONEY_LIVE = f"""from IPython.display import HTML
 from bertlib.highlight import inline_html, page_html
-from bertlib.hub import load_shipped
+from bertlib.huggingface import load_shipped
 from bertlib.widget import Highlighter
 money = {MONEY!r}
 widget = Highlighter(*load_shipped(), money)

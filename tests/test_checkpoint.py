@@ -2,15 +2,16 @@
 
 import shutil
 import zipfile
+from unittest.mock import ANY
 
 import pytest
 import torch
 
 from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.checkpoint import Checkpoints
-from bertlib.files import InputError, atomic_write
-from bertlib.records import write_json
-from bertlib.states import load_state, load_weights
+from bertlib.plumbing.files import InputError, atomic_write
+from bertlib.plumbing.records import write_json
+from bertlib.plumbing.states import load_state, load_weights
 
 
 def state(number: int) -> dict:
@@ -100,6 +101,32 @@ def test_what_a_killed_process_left_is_cleared_and_what_is_listed_stays(tmp_path
     left = sorted(path.name for path in tmp_path.iterdir())
     assert left == ["best_00000002.pt", "index.json", "mine.pt", "step_00000001.pt",
                     "step_00000002.pt"]
+
+
+def test_a_step_that_is_saved_again_is_whole_at_each_moment(tmp_path, monkeypatch):
+    kept = Checkpoints(tmp_path)
+    for step in (3, 12):
+        kept.save(state(step), step)
+    kept.save_best(state(12)["model"], 12, 2.0, 64)
+    monkeypatch.setattr("bertlib.checkpoint.write_json", killed)
+    for again in (lambda: kept.save(state(12) | {"later": 1.0}, 12),
+                  lambda: kept.save_best(state(0)["model"], 12, 1.0, 64)):
+        with pytest.raises(KeyboardInterrupt):
+            again()
+        assert Checkpoints(tmp_path).newest() == state(12) | {"model": ANY}
+        assert Checkpoints(tmp_path).best_state()["val_loss"] == 2.0
+    monkeypatch.undo()
+    kept = Checkpoints(tmp_path)
+    kept.clear()
+    for number in range(3):
+        kept.save(state(12) | {"later": number}, 12)
+        assert [entry["step"] for entry in kept.entries] == [3, 12]
+        assert Checkpoints(tmp_path).newest()["later"] == number
+        assert len(list(tmp_path.glob("step*"))) == 2
+
+
+def killed(*_) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_folder_that_is_removed_during_a_run_is_told(tmp_path):

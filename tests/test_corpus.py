@@ -6,8 +6,8 @@ import pytest
 from conftest import document
 
 from bertlib.corpus import Corpus, deal
-from bertlib.files import PROJECT, InputError
-from bertlib.texts import read_documents
+from bertlib.plumbing.files import PROJECT, InputError
+from bertlib.plumbing.texts import read_documents
 
 INPUT = PROJECT / "wiki" / "input"
 

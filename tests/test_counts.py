@@ -19,7 +19,7 @@ from bertlib.counts import (
     unigram_bias,
     word_counts,
 )
-from bertlib.files import PROJECT, InputError
+from bertlib.plumbing.files import PROJECT, InputError
 
 IDS = torch.tensor([[5, 6, 5, 7], [6, 5, 7, 7]])
 
@@ -82,7 +82,7 @@ MEASURE = """
 import torch
 from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.counts import CountStart, start_from_counts
-from bertlib.device import process_memory
+from bertlib.plumbing.device import process_memory
 from tests.test_counts import zipf
 model = BertForMaskedLM(BertConfig.preset("fast", vocab_size=119_547, n_layer=1))
 parts = zipf(3_000, 119_547).split(512)

@@ -6,12 +6,11 @@ import re
 import pytest
 import torch
 
-from bertlib.data import in_order, load_dataset
-from bertlib.files import PROJECT, sha256
-from bertlib.hub import MODEL, load_shipped
+from bertlib.data import ensure_datasets, in_order, load_dataset
+from bertlib.huggingface import MODEL, load_shipped
 from bertlib.masking import Masker
+from bertlib.plumbing.files import PROJECT, sha256
 from bertlib.scoring import evaluate
-from bertlib.workspace import ensure_datasets
 
 NOTEBOOKS = PROJECT / "notebooks"
 START = NOTEBOOKS / "00_start_here.ipynb"

@@ -7,8 +7,9 @@ import pytest
 import torch
 from conftest import document
 
-from bertlib.data import Batches, find_datasets, in_order, load_dataset
-from bertlib.files import InputError
+from bertlib.data import Batches, in_order, load_dataset
+from bertlib.plumbing.dataset_folder import find_datasets
+from bertlib.plumbing.files import InputError
 from bertlib.prepare_mlm_dataset import PrepareConfig, prepare
 
 

@@ -12,8 +12,8 @@ import pytest
 from conftest import VOCAB
 
 from bertlib.data import load_dataset
-from bertlib.dataset_file import Block, map_unpacked, read_dataset, write_unpacked
-from bertlib.files import InputError
+from bertlib.plumbing.dataset_file import Block, map_unpacked, write_unpacked
+from bertlib.plumbing.files import InputError
 from bertlib.prepare_mlm_dataset import PrepareConfig, prepare
 from bertlib.tokens import Tokenizer
 
@@ -91,9 +91,10 @@ def test_single_words_pack_to_less_than_a_hundredth_and_are_honest(tmp_path, tok
     config = PrepareConfig(tmp_path / "x.txt", "x", tmp_path, VOCAB, 2048, segment="text",
                            documents="lines")
     prepare(config)
-    header, block = read_dataset(config.path("train"), tokenizer)
-    assert header.n_bytes > 100 * config.path("train").stat().st_size
-    assert (block.ids[:, 3:] == tokenizer.special.pad).all() and len(block.ids) == header.count
+    data = load_dataset(config.path("train"), tokenizer)
+    assert data.header.n_bytes > 100 * config.path("train").stat().st_size
+    assert (data.ids[:, 3:] == tokenizer.special.pad).all()
+    assert len(data.ids) == data.header.count
 
 
 def test_other_formats_versions_and_vocabularies_are_refused(train_path, tmp_path, tokenizer):

@@ -9,8 +9,8 @@ import pytest
 from test_dataset_file import ARRAYS, assert_same, objects, rewrite, unpacked
 
 from bertlib.data import load_dataset
-from bertlib.dataset_file import Block, read_dataset, read_header
-from bertlib.files import InputError, sha256
+from bertlib.plumbing.dataset_file import Block, read_header
+from bertlib.plumbing.files import InputError, sha256
 
 
 def entries(header: dict, name: str, value) -> dict:
@@ -41,7 +41,7 @@ def test_a_header_that_no_file_has_is_refused(train_path, tmp_path, name, value)
 def test_a_header_with_another_bit_or_end_is_found_though_no_block_is_read(train_path, tmp_path,
                                                                            tokenizer):
     path = shutil.copy(train_path, tmp_path / "x.msgpack.gz")
-    header, _ = read_dataset(path, tokenizer)  # from now on with an unpacked copy
+    header = load_dataset(path, tokenizer).header  # from now on with an unpacked copy
     content = path.read_bytes()
     member = zlib.decompressobj(wbits=31)
     member.decompress(content)
@@ -49,11 +49,11 @@ def test_a_header_with_another_bit_or_end_is_found_though_no_block_is_read(train
     for place in range(length):
         path.write_bytes(content[:place])
         with pytest.raises(InputError, match="truncated"):
-            read_dataset(path, tokenizer)
+            load_dataset(path, tokenizer)
         flipped = bytes([content[place] ^ 1 << place % 8])
         path.write_bytes(content[:place] + flipped + content[place + 1 :])
         try:
-            assert read_dataset(path, tokenizer)[0] == header, place
+            assert load_dataset(path, tokenizer).header == header, place
         except InputError:
             refused += 1
     assert length - 10 < refused < length  # gzip itself passes over its time and system

@@ -7,14 +7,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bertlib.bert import BertConfig, BertForMaskedLM
-from bertlib.device import (
-    flops_per_token,
+from bertlib.plumbing.device import (
     gpu_peak,
     measured_bandwidth,
     measured_peak,
     pick_precision,
     process_memory,
 )
+from bertlib.scoring import flops_per_token
 
 
 def test_flops_are_those_that_pytorch_counts():

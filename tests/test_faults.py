@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from bertlib.files import PROJECT
+from bertlib.plumbing.files import PROJECT
 
 if sys.platform != "linux":
     pytest.skip("The hostile world needs Linux.", allow_module_level=True)

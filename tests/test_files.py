@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from bertlib.commands import Parser, run_command
-from bertlib.files import (
+from bertlib.plumbing.commands import Parser, run_command
+from bertlib.plumbing.files import (
     PROJECT,
     InputError,
     atomic_write,
@@ -19,13 +19,13 @@ from bertlib.files import (
     read_bytes,
     short,
 )
-from bertlib.records import write_json
+from bertlib.plumbing.records import write_json
 
 COMMAND = r"""
 import resource, signal, sys, threading
 from pathlib import Path
-from bertlib.commands import run_command
-from bertlib.files import atomic_write
+from bertlib.plumbing.commands import run_command
+from bertlib.plumbing.files import atomic_write
 
 def too_much():
     with atomic_write(Path("kept.bin")) as stream:
@@ -170,7 +170,7 @@ def test_another_file_s_error_keeps_its_name(tmp_path):
 HELD = """
 import signal, sys
 from pathlib import Path
-from bertlib.files import atomic_write
+from bertlib.plumbing.files import atomic_write
 with atomic_write(Path(sys.argv[1])) as stream:
     stream.write(b"half")
     print("here", flush=True)
@@ -224,7 +224,8 @@ def test_endless_values_are_quoted_in_short():
 
 def test_a_notebook_shows_an_input_error_as_one_line(capsys):
     shell = InteractiveShell()
-    shell.run_cell("from bertlib.files import InputError\nraise InputError('No such preset.')")
+    shell.run_cell("from bertlib.plumbing.files import InputError\n"
+                   "raise InputError('No such preset.')")
     assert capsys.readouterr().out.strip() == "InputError: No such preset."
 
 

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from bertlib.interrupts import BOUNCE, SIGNALS, asks_to_stop
+from bertlib.plumbing.interrupts import BOUNCE, SIGNALS, asks_to_stop, held_back
 
 
 @pytest.fixture(autouse=True)
@@ -61,3 +61,13 @@ def test_what_is_ignored_stays_ignored_as_after_nohup(number):
     finally:
         signal.signal(number, before)
     assert asked == []
+
+
+def test_an_interrupt_can_be_held_back_until_the_end_of_a_block():
+    done = []
+    with pytest.raises(KeyboardInterrupt), held_back():
+        signal.raise_signal(signal.SIGINT)
+        done.append(1)
+    with held_back():
+        done.append(2)
+    assert done == [1, 2]

@@ -3,10 +3,10 @@
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from bertlib.live import STILL
+from bertlib.plumbing.live import STILL
 
 VIEW = "application/vnd.jupyter.widget-view+json"
-CODE = """from bertlib.live import LivePage
+CODE = """from bertlib.plumbing.live import LivePage
 class Page(LivePage):
     def still(self):
         return "<p>sea</p>", "sea"

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from bertlib.files import InputError
 from bertlib.masking import Masker, MaskingConfig
+from bertlib.plumbing.files import InputError
 
 
 def generator(seed: int = 0) -> torch.Generator:

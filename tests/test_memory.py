@@ -24,19 +24,21 @@ from conftest import VOCAB
 from test_dataset_file import objects, rewrite, unpacked
 
 from bertlib.corpus import Corpus
-from bertlib.dataset_file import MOST_HEADER, Block, read_dataset
-from bertlib.dataset_header import parse_header
-from bertlib.device import process_memory
-from bertlib.files import InputError
-from bertlib.texts import read_paragraphs
+from bertlib.data import load_dataset
+from bertlib.plumbing.dataset_file import MOST_HEADER, Block
+from bertlib.plumbing.dataset_header import parse_header
+from bertlib.plumbing.device import process_memory
+from bertlib.plumbing.files import InputError
+from bertlib.plumbing.texts import read_paragraphs
+from bertlib.plumbing.vocab import load_vocab
 from bertlib.tokens import Tokenizer
-from bertlib.vocab import load_vocab
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="counts of Linux")
 MOST = 1000  # MB that a process may take; Python with PyTorch alone takes some 250
 MEGABYTE = 1_000_000
 CHILDREN = multiprocessing.get_context("forkserver")
-CHILDREN.set_forkserver_preload(["bertlib.prepare_mlm_dataset", "bertlib.device", "pytest"])
+CHILDREN.set_forkserver_preload(["bertlib.prepare_mlm_dataset", "bertlib.plumbing.device",
+                                 "pytest"])
 
 
 def peak(work, *arguments) -> tuple[int, str]:
@@ -79,7 +81,7 @@ def test_the_helper_sees_what_a_process_takes():
 # -- datasets ---------------------------------------------------------------------------------
 
 def load(path) -> None:
-    read_dataset(path, Tokenizer.load(VOCAB))
+    load_dataset(path, Tokenizer.load(VOCAB))
 
 
 ZEROS = bytes(16 * MEGABYTE)
@@ -141,7 +143,7 @@ def load_with(room: int, path) -> None:
     tokenizer = Tokenizer.load(VOCAB)
     before = int(re.search(r"VmData:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
     resource.setrlimit(resource.RLIMIT_DATA, (before + room, -1))
-    read_dataset(path, tokenizer)
+    load_dataset(path, tokenizer)
 
 
 def test_a_large_dataset_takes_the_memory_of_a_block(train_path, tmp_path):

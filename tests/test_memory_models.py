@@ -13,9 +13,9 @@ from test_memory import MOST, peak
 
 from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.checkpoint import Checkpoints
-from bertlib.hub import load, save_shipped
-from bertlib.records import write_json
-from bertlib.runs import Identity
+from bertlib.huggingface import load, save_shipped
+from bertlib.plumbing.records import write_json
+from bertlib.plumbing.runs import Identity
 from bertlib.settings import Settings
 from bertlib.tokens import Tokenizer
 

@@ -11,9 +11,9 @@ import sys
 import nbformat
 import pytest
 
-from bertlib.ablate import GROUPS, read_rows
-from bertlib.files import PROJECT
-from bertlib.records import sealed
+from bertlib.bench.ablate import GROUPS, read_rows
+from bertlib.plumbing.files import PROJECT
+from bertlib.plumbing.records import sealed
 
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 REAL = PROJECT / "assets" / "07_pretrain"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import document
 
-from bertlib.files import PROJECT
+from bertlib.plumbing.files import PROJECT
 
 SMALLER = {"--size 8192": "--size 150", "-m 128": "-m 32",
            "--preset cpu": "--preset smoke --max-iters 6 --batch-size 8"}
@@ -57,7 +57,7 @@ def test_the_run_folder_answers_wherever_it_was_moved(followed):
     hidden.rename(folder / "hidden")
     try:
         assert run(ask, folder).stdout == said[4]
-        run('python -m bertlib.hub "given away" small', folder)
+        run('python -m bertlib.huggingface "given away" small', folder)
     finally:
         (folder / "hidden").rename(hidden)
     shutil.rmtree(moved)

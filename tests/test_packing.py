@@ -10,9 +10,10 @@ import torch
 from conftest import VOCAB
 
 from bertlib.bert import BertConfig, BertForMaskedLM
-from bertlib.data import find_datasets, in_order, load_dataset
+from bertlib.data import in_order, load_dataset
 from bertlib.masking import Masker, n_hidden
 from bertlib.packing import Packer
+from bertlib.plumbing.dataset_folder import find_datasets
 from bertlib.prepare_mlm_dataset import PrepareConfig, prepare, told
 from bertlib.scoring import evaluate
 from bertlib.tokens import Tokenizer

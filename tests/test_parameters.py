@@ -11,7 +11,6 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from bertlib import parameters
-from bertlib.files import PROJECT, InputError
 from bertlib.parameters import (
     as_text,
     base_folder,
@@ -20,6 +19,7 @@ from bertlib.parameters import (
     notebook_settings,
     watch_cells,
 )
+from bertlib.plumbing.files import PROJECT, InputError
 
 NOTEBOOK = json.loads((PROJECT / "notebooks" / "07_pretrain.ipynb").read_text("utf-8"))
 LAST = "settings = Settings.make("  # of the cells that read the parameters

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from bertlib.bert import BertConfig, BertForMaskedLM
-from bertlib.files import InputError
-from bertlib.hub import save_shipped
+from bertlib.huggingface import save_shipped
 from bertlib.masking import Masked
+from bertlib.plumbing.files import InputError
 from bertlib.predict import (
     Guess,
     Hole,

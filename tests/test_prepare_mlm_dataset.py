@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from conftest import VOCAB, document
 
-from bertlib.commands import run_command
 from bertlib.corpus import Corpus
 from bertlib.data import load_dataset
+from bertlib.plumbing.commands import run_command
+from bertlib.plumbing.texts import read_documents
 from bertlib.prepare_mlm_dataset import PrepareConfig, batches, main, parser, prepare
-from bertlib.texts import read_documents
 from bertlib.tokens import Tokenizer
 
 SPLITS = ("train", "val", "test")

@@ -25,14 +25,14 @@ from hypothesis import strategies as st
 
 from bertlib.bert import BertForMaskedLM
 from bertlib.corpus import Corpus, deal
-from bertlib.files import InputError
 from bertlib.masking import Masker, MaskingConfig
 from bertlib.optim import batch_size, mask_rate, rate_factor
 from bertlib.packing import Packer
+from bertlib.plumbing.files import InputError
+from bertlib.plumbing.texts import cut
 from bertlib.predict import answers
 from bertlib.prepare_mlm_dataset import one_thread
 from bertlib.settings import CHOICES, LIMITS, Settings
-from bertlib.texts import cut
 
 
 @pytest.fixture(autouse=True, scope="module")

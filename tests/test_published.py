@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig as TheirConfig
 from transformers import BertForMaskedLM as TheirModel
 
-from bertlib.files import InputError
-from bertlib.published import load_published
+from bertlib.huggingface.published import load_published
+from bertlib.plumbing.files import InputError
 
 
 @pytest.fixture

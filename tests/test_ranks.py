@@ -12,11 +12,11 @@ import torch
 
 from bertlib.checkpoint import Checkpoints
 from bertlib.data import Batches
-from bertlib.files import PROJECT, InputError
+from bertlib.plumbing.files import PROJECT, InputError
+from bertlib.plumbing.ranks import Ranks
+from bertlib.plumbing.runlog import read_metrics
 from bertlib.prepare_mlm_dataset import PrepareConfig, prepare
 from bertlib.pretrain import pretrain
-from bertlib.ranks import Ranks
-from bertlib.runlog import read_metrics
 from bertlib.settings import Settings
 
 # The optimisers hardly look at the size of the gradient, which lies between 1.6 and 2 here; that
@@ -27,7 +27,7 @@ HEAD = f"""
 import os, signal, sys
 from pathlib import Path
 from bertlib.pretrain import pretrain
-from bertlib.ranks import join, run_on_ranks
+from bertlib.plumbing.ranks import join, run_on_ranks
 from bertlib.settings import Settings
 
 def train(resume, watch=None, **changes):
@@ -129,7 +129,7 @@ def batch_of(base, masker, tokenizer, size: int):
 
 def test_the_shares_of_all_ranks_are_the_batch(padded, masker, tokenizer):
     batch = batch_of(padded, masker, tokenizer, 12)
-    shares = [Ranks(rank, 3).share(batch) for rank in range(3)]
+    shares = [batch.rows(*Ranks(rank, 3).span(12)) for rank in range(3)]
     for name in ("input_ids", "labels", "attention_mask"):
         assert torch.equal(torch.cat([getattr(s, name) for s in shares]), getattr(batch, name))
     again = torch.cat([s.positions + 4 * 32 * rank for rank, s in enumerate(shares)])

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bertlib.files import InputError
-from bertlib.records import (
+from bertlib.plumbing.files import InputError
+from bertlib.plumbing.records import (
     Missing,
     append_record,
     open_lines,
@@ -157,5 +157,5 @@ def test_a_damaged_record_is_named_by_its_line(tmp_path):
 
 
 def test_reading_plain_values_loads_nothing_heavy():
-    code = "import sys, bertlib.records\nassert 'torch' not in sys.modules"
+    code = "import sys, bertlib.plumbing.records\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

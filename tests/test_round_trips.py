@@ -25,10 +25,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bertlib.checkpoint import Checkpoints
-from bertlib.corpus import SPLITS
-from bertlib.data import Batches, Dataset
-from bertlib.dataset_file import read_dataset
-from bertlib.dataset_header import LONGEST, SHORTEST, Header, Origin, parse_header
+from bertlib.data import Batches, load_dataset
 from bertlib.highlight import (
     document_html,
     headings,
@@ -40,9 +37,10 @@ from bertlib.highlight import (
 )
 from bertlib.masking import Masker, MaskingConfig
 from bertlib.packing import Packer, SplitWriter
-from bertlib.page import Guess, Hole, Page, load_page, save_page
+from bertlib.plumbing.dataset_header import LONGEST, SHORTEST, SPLITS, Header, Origin, parse_header
+from bertlib.plumbing.page import Guess, Hole, Page, load_page, save_page
+from bertlib.plumbing.vocab import SPECIAL_TOKENS, Rules, SpecialIds
 from bertlib.tokens import Tokenizer
-from bertlib.vocab import SPECIAL_TOKENS, Rules, SpecialIds
 
 
 @few
@@ -67,12 +65,13 @@ def test_a_split_is_read_as_it_was_put_in_whatever_the_calls(tmp_path_factory, s
     packer, masker = Packer(SMALL, max_len, segment), Masker(SMALL)
     chunks = packer(*all_at_once)
     for _ in range(2):  # from the file, then from its unpacked copy
-        header, block = read_dataset(path, SMALL)
-        assert np.array_equal(block.ids, chunks) and header == writer.header()
+        data = load_dataset(path, SMALL)
+        header = data.header
+        assert np.array_equal(data.ids, chunks) and header == writer.header()
     counts = header.count, header.n_tokens, header.n_unknown, header.n_lost
     assert counts == (len(chunks), (chunks != SPECIAL.pad).sum(), (chunks == SPECIAL.unk).sum(),
                       packer.n_rest())
-    puzzle = Dataset(header, block).frozen(slice(None), masker)
+    puzzle = data.frozen(slice(None), masker)
     places, labels = puzzle.positions, puzzle.labels
     found = torch.bincount(places // max_len, minlength=len(chunks)).tolist()
     words = np.isin(chunks, ORDINARY).sum(1).tolist()

@@ -11,12 +11,12 @@ import nbformat
 import pytest
 import torch
 
-from bertlib.files import PROJECT
-from bertlib.runlog import TimeLeft, progress_bar
+from bertlib.plumbing.files import PROJECT
+from bertlib.plumbing.runlog import TimeLeft, progress_bar
 
 RUN = """
 import torch
-from bertlib.runlog import progress_bar
+from bertlib.plumbing.runlog import progress_bar
 now = 0
 with progress_bar(0, 1e6, torch.device("cpu"), torch.float32, True, lambda: now) as advance:
     for step in range(1, 601):

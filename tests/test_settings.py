@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import pytest
 
-from bertlib.files import InputError
+from bertlib.plumbing.files import InputError
 from bertlib.settings import LIMITS, PRESETS, Settings
 
 

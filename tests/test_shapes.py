@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bertlib.bert import BertConfig, BertForMaskedLM
-from bertlib.shapes import ledger, letters, trace
+from bertlib.figures.shapes import ledger, letters, trace
 
 
 def model(**changes):

@@ -5,23 +5,31 @@ import tomllib
 
 import pytest
 
-from bertlib.files import PROJECT
+from bertlib.plumbing.files import PROJECT
 
-ORDER = ["files", "commands", "records", "lines", "texts", "corpus", "vocab", "tokens", "masking",
-         "dataset_header",
-         "dataset_file", "data", "packing", "prepare_mlm_dataset", "attention", "blocks", "bert",
-         "counts", "baselines", "settings", "device", "optim", "states", "checkpoint", "runlog",
-         "runs", "interrupts", "ranks", "published", "hub", "learner", "scoring", "trainer",
-         "plots", "workspace", "parameters", "pretrain", "page", "predict", "samples", "highlight",
-         "live", "widget", "analysis", "shapes", "checks", "ablate", "bench_data", "bench_overlap",
-         "bench_train", "bench"]
+STORY = ["corpus", "tokens", "masking", "packing", "prepare_mlm_dataset", "data", "attention",
+         "blocks", "bert", "counts", "baselines", "settings", "optim", "checkpoint", "scoring",
+         "trainer", "parameters", "pretrain", "huggingface", "predict", "samples", "highlight",
+         "widget", "analysis"]  # what the lessons read, in their order
+PLUMBING = ["files", "commands", "records", "lines", "texts", "vocab", "dataset_header",
+            "dataset_file", "dataset_folder", "device", "ranks", "interrupts", "states", "runlog",
+            "runs", "page", "live"]
+LAST = ["checks", "bench"]  # nobody imports them
+ORDER = [*(f"plumbing.{name}" for name in PLUMBING), "figures", *STORY, *LAST]
 PACKAGE = PROJECT / "bertlib"
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
+DOORS = ("bertlib.plumbing",)  # no modules of their own
 
 
-def room(path) -> str:
-    """The module that a file is, or the package of modules that it belongs to."""
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+def room(module: str) -> str:
+    """Where a module such as bertlib.checks.tokens stands in ORDER."""
+    parts = module.split(".")[1:]
+    return ".".join(parts[:2]) if parts[0] == "plumbing" else parts[0]
+
+
+def module(path) -> str:
+    """The dotted name of a file."""
+    return ".".join(path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -34,20 +42,28 @@ def test_modules_are_short_ordered_and_explained(path):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.lineno < 40, node.name
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bertlib."):
-            imported = node.module.split(".")[1]
-            apart = room(path) == "checks" == imported  # its modules import its __init__
-            assert apart or ORDER.index(imported) < ORDER.index(room(path)), node.module
+            here, imported = room(module(path)), room(node.module)
+            same = here == imported in ("checks", "bench", "huggingface", "figures")
+            assert same or ORDER.index(imported) < ORDER.index(here), node.module
+            assert same or imported not in LAST, node.module
     for node in tree.body:
         named = isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_"
         assert not named or ast.get_docstring(node), node.name
 
 
-def test_the_order_is_the_one_the_package_tells():
+def test_the_map_tells_each_module_of_the_story_in_order():
     import bertlib
-    lines = [line for line in bertlib.__doc__.split("\n\n")[2].splitlines() if line.strip()]
-    told = [name for line in lines for name in line.strip().split("  ")[0].split(", ")]
-    assert told == ORDER
-    assert set(ORDER) == {room(p) for p in MODULES}
+    lines = bertlib.__doc__.split("\n\n")[2].splitlines()
+    assert [name for line in lines for name in line.strip().split("  ")[0].split(", ")] == STORY
+    assert len(STORY) <= 24
+    rooms = {room(module(path)) for path in MODULES if module(path) not in DOORS}
+    assert rooms == set(ORDER)
+
+
+def test_every_door_says_what_is_behind_it():
+    import bertlib
+    doors = {path.parent.name for path in PACKAGE.glob("*/*.py")} - set(STORY)
+    assert {name for name in doors if f"`{name}`" in bertlib.__doc__} == doors
 
 
 def test_environment_and_project_are_in_step():

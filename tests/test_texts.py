@@ -7,10 +7,10 @@ import os
 
 import pytest
 
-from bertlib import lines, texts
-from bertlib.files import InputError
-from bertlib.lines import cut
-from bertlib.texts import read_documents, text_files, text_sha256
+from bertlib.plumbing import lines, texts
+from bertlib.plumbing.files import InputError
+from bertlib.plumbing.lines import cut
+from bertlib.plumbing.texts import read_documents, text_files, text_sha256
 
 WIKI = " = One = \n\n First text .\n = = Section = = \n More .\n = Two = \n Second .\n"
 WANTED = [["= One =", "First text .", "= = Section = =", "More ."], ["= Two =", "Second ."]]

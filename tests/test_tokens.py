@@ -6,10 +6,10 @@ import pytest
 from transformers import BertTokenizer
 
 from bertlib.corpus import Corpus
-from bertlib.files import PROJECT, InputError
-from bertlib.texts import read_documents
+from bertlib.plumbing.files import PROJECT, InputError
+from bertlib.plumbing.texts import read_documents
+from bertlib.plumbing.vocab import SPECIAL_TOKENS, judge, save_vocab
 from bertlib.tokens import Tokenizer, load_vocab, main, split_texts, train_vocab
-from bertlib.vocab import SPECIAL_TOKENS, judge, save_vocab
 
 
 def paragraphs(count: int) -> list[str]:

@@ -8,9 +8,9 @@ import torch
 
 from bertlib.bert import BertForMaskedLM
 from bertlib.data import Batches, load_dataset
-from bertlib.files import InputError
 from bertlib.masking import Masker
-from bertlib.runlog import read_metrics
+from bertlib.plumbing.files import InputError
+from bertlib.plumbing.runlog import read_metrics
 from bertlib.scoring import evaluate
 from bertlib.settings import Settings
 from bertlib.trainer import Trainer

@@ -2,8 +2,8 @@
 
 import pytest
 
-from bertlib.files import InputError
-from bertlib.vocab import SPECIAL_TOKENS, load_vocab, save_vocab, train_vocab
+from bertlib.plumbing.files import InputError
+from bertlib.plumbing.vocab import SPECIAL_TOKENS, load_vocab, save_vocab, train_vocab
 
 HEAD = "".join(f"{token}\n" for token in SPECIAL_TOKENS).encode()
 

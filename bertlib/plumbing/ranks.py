@@ -22,10 +22,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from bertlib.commands import run_command
-from bertlib.device import pick_device
-from bertlib.files import InputError
-from bertlib.masking import Masked
+from bertlib.plumbing.commands import run_command
+from bertlib.plumbing.device import pick_device
+from bertlib.plumbing.files import InputError
 
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=30)  # the writer may have a large dataset to prepare first
@@ -67,10 +66,10 @@ class Ranks:
                              "first_batch_size if there is one, must be multiples of the number "
                              f"of ranks, {self.world}.")
 
-    def share(self, batch: Masked) -> Masked:
-        """This rank's rows of a batch that all ranks drew alike."""
-        rows = len(batch.input_ids) // self.world
-        return batch if self.world == 1 else batch.rows(self.rank * rows, (self.rank + 1) * rows)
+    def span(self, rows: int) -> tuple[int, int]:
+        """(first, end) of this rank's rows of a batch that all ranks drew alike."""
+        share = rows // self.world
+        return self.rank * share, (self.rank + 1) * share
 
     def seed(self, seed: int, step: int) -> int:
         """A seed of this rank's own, for what must differ between ranks: dropout."""

@@ -4,6 +4,7 @@ Example usage:
 python -m bertlib.bench --layers 6 --width 256 --batch 32 --rounds 5 --json speed.json
 python -m bertlib.bench prepare --megabytes 500 --rounds 3
 python -m bertlib.bench load --tokens 100000000
+python -m bertlib.bench ablate levers --minutes 2 --out levers.jsonl
 python -m bertlib.bench overlap --base wiki --label english
 python -m bertlib.bench guess --clicks 100
 python -m bertlib.bench notebooks --json costs.json
@@ -23,9 +24,10 @@ from typing import Any
 
 import torch
 
-from bertlib.bench_data import bench_load, bench_prepare
-from bertlib.bench_overlap import bench_overlap
-from bertlib.bench_train import (
+from bertlib.bench.ablate import main as ablate
+from bertlib.bench.data import bench_load, bench_prepare
+from bertlib.bench.overlap import bench_overlap
+from bertlib.bench.train import (
     MASK_RATE,
     Contest,
     Peaks,
@@ -35,11 +37,11 @@ from bertlib.bench_train import (
     summarise,
     time_rounds,
 )
-from bertlib.commands import Parser, run_command
-from bertlib.device import machine_name, measured_bandwidth, pick_device
-from bertlib.files import PROJECT, InputError, check_output_folder, nearest
-from bertlib.hub import load_shipped
-from bertlib.records import write_json
+from bertlib.huggingface import load_shipped
+from bertlib.plumbing.commands import Parser, run_command
+from bertlib.plumbing.device import machine_name, measured_bandwidth, pick_device
+from bertlib.plumbing.files import PROJECT, InputError, check_output_folder, nearest
+from bertlib.plumbing.records import write_json
 from bertlib.widget import Highlighter
 
 
@@ -187,7 +189,8 @@ def bench_notebooks(arguments: list[str]) -> None:
 
 
 COMMANDS = {"train": bench_train, "prepare": bench_prepare, "load": bench_load,
-            "overlap": bench_overlap, "guess": bench_guess, "notebooks": bench_notebooks}
+            "overlap": bench_overlap, "ablate": ablate, "guess": bench_guess,
+            "notebooks": bench_notebooks}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NotRequired, Required, TypedDict
 import torch
 from msgspec import Meta, convert
 
-from bertlib.files import InputError, read_bytes, sha256
+from bertlib.plumbing.files import InputError, read_bytes, sha256
 
 MOST_BYTES = 64 << 30  # of a checkpoint, where nothing tells how large it should be
 MOST_PICKLED = 4 << 20  # bytes that say which tensors a checkpoint holds

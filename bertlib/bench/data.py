@@ -19,16 +19,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bertlib.commands import Parser
 from bertlib.corpus import Corpus
-from bertlib.data import dataset_path, load_dataset
-from bertlib.dataset_header import CHUNKS_IN_BLOCK, Origin
-from bertlib.device import process_memory
-from bertlib.files import PROJECT, InputError, atomic_write
+from bertlib.data import load_dataset
 from bertlib.masking import MaskingConfig
 from bertlib.packing import SplitWriter
+from bertlib.plumbing.commands import Parser
+from bertlib.plumbing.dataset_folder import dataset_path
+from bertlib.plumbing.dataset_header import CHUNKS_IN_BLOCK, Origin
+from bertlib.plumbing.device import process_memory
+from bertlib.plumbing.files import PROJECT, InputError, atomic_write
+from bertlib.plumbing.texts import text_files
 from bertlib.prepare_mlm_dataset import PrepareConfig, batches, prepare
-from bertlib.texts import text_files
 from bertlib.tokens import Tokenizer
 
 VOCAB = PROJECT / "wiki" / "vocab"
@@ -74,7 +75,7 @@ TIMERS = {"tokenizer": time_tokenizer, "prepare": time_prepare, "load": time_loa
 
 def measure(what: str, path: Path) -> Measured:
     """One timer on a file, in a process of its own."""
-    command = [sys.executable, "-m", "bertlib.bench_data", what, str(path)]
+    command = [sys.executable, "-m", "bertlib.bench.data", what, str(path)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return Measured(*map(float, done.stdout.split()))
 

@@ -1,28 +1,27 @@
 """One lever at a time: short runs that differ in a single thing, each to the end of its schedule.
 
 Example usage:
-python -m bertlib.ablate levers --minutes 2 --out assets/12_efficiency/levers.jsonl
-python -m bertlib.ablate start --rows random counts --seed 2 --out more.jsonl
+python -m bertlib.bench ablate levers --minutes 2 --out assets/12_efficiency/levers.jsonl
+python -m bertlib.bench ablate start --rows random counts --seed 2 --out more.jsonl
 
 Every row is a run of its own with the same budget, tokenizer, validation text and frozen masks;
 it is appended to the output as one line of JSON with all its conditions.
 """
 
-import sys
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
-from bertlib.commands import Parser, run_command
 from bertlib.counts import CountStart
-from bertlib.files import InputError, nearest
+from bertlib.data import EMBEDDED
 from bertlib.parameters import RULE, base_folder
+from bertlib.plumbing.commands import Parser
+from bertlib.plumbing.files import InputError, nearest
+from bertlib.plumbing.records import append_record, open_lines, read_records
+from bertlib.plumbing.runlog import read_metrics
 from bertlib.pretrain import build, describe
-from bertlib.records import append_record, open_lines, read_records
-from bertlib.runlog import read_metrics
 from bertlib.settings import Settings
-from bertlib.workspace import EMBEDDED
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,3 @@ def main(arguments: list[str] | None = None) -> None:
             append_record(stream, {"group": options.group, **result})
         print(f"{row.name:26} {result['tokens'] / 1e6:6.2f} M tokens  loss "
               f"{result['val_loss']:.3f}  accuracy {result['val_accuracy']:.2%}", flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main))

@@ -22,9 +22,8 @@ from typing import BinaryIO
 import msgpack
 import numpy as np
 
-from bertlib.dataset_header import CHUNKS_IN_BLOCK, Header, parse_header
-from bertlib.files import InputError, atomic_write
-from bertlib.tokens import Tokenizer
+from bertlib.plumbing.dataset_header import CHUNKS_IN_BLOCK, Header, parse_header
+from bertlib.plumbing.files import InputError, atomic_write
 
 MOST_HEADER = 1 << 16  # bytes, packed or not; honest ones have about a thousand
 MOST_PACKED = 1032  # bytes that gzip can pack into one, the limit of its format
@@ -71,23 +70,22 @@ class Block:
             raise ValueError("it holds words, but hides none")
 
 
-def read_dataset(path: Path, tokenizer: Tokenizer) -> tuple[Header, Block]:
-    """Header and chunks of a dataset file; from its unpacked copy, if that is there and whole.
+def read_dataset(path: Path, header: Header) -> Block:
+    """The chunks of a dataset file; from its unpacked copy, if that is there and whole.
 
-    Raises `InputError` if the file is missing, truncated, altered, of another format or made
-    with another vocabulary, or if neither the disk nor the memory has room for its chunks.
+    Raises `InputError` if the file is missing, truncated, altered, of another format or not of
+    that header, or if neither the disk nor the memory has room for its chunks.
     """
     path = Path(path)
-    header, copy = read_header(path), path.with_name(f"{path.name}.unpacked")
-    _check_vocab(header, tokenizer, path)
+    copy = path.with_name(f"{path.name}.unpacked")
     if mapped := map_unpacked(copy, header):
-        return header, mapped
+        return mapped
     with suppress(OSError):  # a read-only folder, a full disk
         write_unpacked(copy, header, _read_blocks(path, header))
         if mapped := map_unpacked(copy, header):
-            return header, mapped
+            return mapped
     try:
-        return header, _gather(header, _read_blocks(path, header))
+        return _gather(header, _read_blocks(path, header))
     except MemoryError:
         raise InputError(f"The dataset '{path}' takes {header.n_bytes:,} bytes unpacked; free as "
                          "much space in its folder.") from None
@@ -126,23 +124,6 @@ def _read_front(file: BinaryIO) -> bytes:
         raise ValueError("its header has no end")
     file.seek(len(start) - len(member.unused_data))
     return front
-
-
-def _check_vocab(header: Header, tokenizer: Tokenizer, path: Path) -> None:
-    origin = header.origin
-    if ((origin.vocab_sha256, origin.vocab_size, origin.special_ids)
-            != (tokenizer.sha256, len(tokenizer), tokenizer.special)):
-        raise InputError(
-            f"The dataset '{path}' was made with another vocabulary ({header.vocab_size} tokens, "
-            f"this one has {len(tokenizer)}); pass that vocabulary or prepare the dataset again."
-        )
-    if (origin.lowercase, origin.strip_accents) != (tokenizer.lowercase, tokenizer.strip_accents):
-        made, now = ("lower-cased" if lower else "cased"
-                     for lower in (origin.lowercase, tokenizer.lowercase))
-        raise InputError(f"The dataset '{path}' was read as {made} text (strip_accents "
-                         f"{origin.strip_accents}), the vocabulary is now read as {now} "
-                         f"({tokenizer.strip_accents}); undo that in tokenizer_config.json, or "
-                         "prepare the dataset again.")
 
 
 def _read_blocks(path: Path, header: Header) -> Iterator[Block]:

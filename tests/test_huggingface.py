@@ -13,10 +13,11 @@ from parity import REFERENCE
 import bertlib
 from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.checkpoint import Checkpoints
-from bertlib.files import PROJECT, InputError
-from bertlib.hub import MODEL, kind_of, load, load_shipped, main, save_shipped
-from bertlib.records import write_json
-from bertlib.runs import Identity
+from bertlib.huggingface import MODEL, kind_of, load, load_shipped, save_shipped
+from bertlib.huggingface.__main__ import main
+from bertlib.plumbing.files import PROJECT, InputError
+from bertlib.plumbing.records import write_json
+from bertlib.plumbing.runs import Identity
 from bertlib.settings import Settings
 from bertlib.tokens import Tokenizer
 

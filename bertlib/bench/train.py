@@ -15,14 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from bertlib.bert import PRESETS, BertConfig, BertForMaskedLM
-from bertlib.device import (
-    autocast,
-    flops_per_token,
-    measured_peak,
-    pick_precision,
-    process_memory,
-)
-from bertlib.files import InputError
+from bertlib.plumbing.device import autocast, measured_peak, pick_precision, process_memory
+from bertlib.plumbing.files import InputError
+from bertlib.scoring import flops_per_token
 
 SEQ_LEN, MASK_RATE, HEAD_WIDTH = 128, 0.15, 64
 MASK_ID, FIRST_WORD = 4, 5  # ids as in a vocabulary that begins with the five special tokens

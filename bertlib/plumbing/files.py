@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-PROJECT = Path(__file__).resolve().parents[1]  # the folder that holds bertlib/ and notebooks/
+PROJECT = Path(__file__).resolve().parents[2]  # the folder that holds bertlib/ and notebooks/
 
 
 MOST_LETTERS = 2_000  # of a message; beyond that its middle is left out

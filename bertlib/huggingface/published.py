@@ -16,9 +16,10 @@ from safetensors import safe_open
 from torch import Tensor
 
 from bertlib.bert import BertConfig, BertForMaskedLM
-from bertlib.files import InputError, open_regular
-from bertlib.records import read_json
-from bertlib.states import check_shapes, shapes
+from bertlib.plumbing.files import InputError, open_regular
+from bertlib.plumbing.interrupts import held_back
+from bertlib.plumbing.records import read_json
+from bertlib.plumbing.states import check_shapes, shapes
 from bertlib.tokens import Tokenizer
 
 MOST_BYTES = 4 << 30  # of a weights file
@@ -112,7 +113,7 @@ class Weights:
 
 def outline(config: BertConfig) -> BertForMaskedLM:
     """A model without numbers, which takes no memory: to know the shapes of its tensors."""
-    with torch.device("meta"):
+    with held_back(), torch.device("meta"):  # Ctrl-C would leave PyTorch in a loop there
         return BertForMaskedLM(config)
 
 

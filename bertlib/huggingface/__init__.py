@@ -1,12 +1,11 @@
 """Models that travel: any folder that holds one is loaded here, and a run becomes one that ships.
 
-    python -m bertlib.hub wiki/runs/run0 assets/model
+    python -m bertlib.huggingface wiki/runs/run0 assets/model
 
 Weights that ship are stored by `safetensors` (no code inside), hashed, and checked when read.
 """
 
 import json
-import sys
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypedDict
@@ -16,15 +15,22 @@ from safetensors.torch import save
 
 from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.checkpoint import Checkpoints
-from bertlib.commands import run_command
-from bertlib.files import PROJECT, InputError, atomic_write, clear_leftovers, note, sha256, short
-from bertlib.published import TIED, Weights, build, load_published, outline, read_config
-from bertlib.records import read_json, write_json
-from bertlib.runs import CARD as RUN
-from bertlib.runs import Identity
-from bertlib.states import check_shapes, most_bytes, shapes
+from bertlib.huggingface.published import TIED, Weights, build, load_published, outline, read_config
+from bertlib.plumbing.files import (
+    PROJECT,
+    InputError,
+    atomic_write,
+    clear_leftovers,
+    note,
+    sha256,
+    short,
+)
+from bertlib.plumbing.records import read_json, write_json
+from bertlib.plumbing.runs import CARD as RUN
+from bertlib.plumbing.runs import Identity
+from bertlib.plumbing.states import check_shapes, most_bytes, shapes
+from bertlib.plumbing.vocab import RULES
 from bertlib.tokens import Tokenizer
-from bertlib.vocab import RULES
 
 
 class Shipped(TypedDict):
@@ -58,8 +64,8 @@ def kind_of(folder: Path) -> str:
         return "shipped"
     raise InputError(
         f"'{folder}' holds no model: a run's folder has {RUN}, vocab.txt and checkpoints; one that "
-        "bertlib.hub wrote has config.json (with 'model'), vocab.txt and model.safetensors; one "
-        "of Hugging Face's has these, too (with 'model_type')."
+        "ships has config.json (with 'model'), vocab.txt and model.safetensors; one of Hugging "
+        "Face's has these, too (with 'model_type')."
     )
 
 
@@ -179,16 +185,3 @@ def export(run: Path, folder: Path) -> str:
             facts, source = report, "report.json"
     save_shipped(model, tokenizer, folder, facts)
     return f"{folder}: the model of '{run}' at step {step:,}, with the facts of {source}"
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Turn a run's newest checkpoint into a folder that travels."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if len(given) != 2:
-        raise InputError("Pass two folders: a run and where to write, such as wiki/runs/run0 "
-                         "assets/model.")
-    print(export(*map(Path, given)))
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main))

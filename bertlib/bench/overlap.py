@@ -9,12 +9,11 @@ for, to tell what a model may have learned by heart.
 import numpy as np
 from numpy import ndarray
 
-from bertlib.commands import Parser
-from bertlib.data import Dataset, load_dataset
-from bertlib.files import InputError
+from bertlib.data import EMBEDDED, Dataset, ensure_datasets, load_dataset
 from bertlib.parameters import RULE, base_folder
+from bertlib.plumbing.commands import Parser
+from bertlib.plumbing.files import InputError
 from bertlib.tokens import Tokenizer
-from bertlib.workspace import EMBEDDED, ensure_datasets
 
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd: multiplying by it loses nothing
 RUN = 13  # words

@@ -8,10 +8,10 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from bertlib.corpus import SPLITS
-from bertlib.files import InputError, short
-from bertlib.vocab import SpecialIds
+from bertlib.plumbing.files import InputError, short
+from bertlib.plumbing.vocab import SpecialIds
 
+SPLITS = ("train", "val", "test")
 FORMAT, VERSION = "bertlib-mlm", 2
 SHORTEST, LONGEST = 16, 2048  # tokens in a chunk
 CHUNKS_IN_BLOCK = 4096

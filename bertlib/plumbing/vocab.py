@@ -15,8 +15,8 @@ from typing import Any
 
 from tokenizers.implementations import BertWordPieceTokenizer
 
-from bertlib.files import InputError, atomic_write, clear_leftovers, read_bytes
-from bertlib.records import Missing, read_json, write_json
+from bertlib.plumbing.files import InputError, atomic_write, clear_leftovers, read_bytes
+from bertlib.plumbing.records import Missing, read_json, write_json
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 VOCAB, RULES = "vocab.txt", "tokenizer_config.json"  # the two files of a vocabulary's folder

@@ -10,7 +10,7 @@ from typing import Any, TextIO, TypeVar
 
 import msgspec
 
-from bertlib.files import InputError, atomic_write, note, read_bytes, sha256
+from bertlib.plumbing.files import InputError, atomic_write, note, read_bytes, sha256
 
 T = TypeVar("T")
 SEAL = "seal"

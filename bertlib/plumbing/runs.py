@@ -5,15 +5,13 @@ beside it, so that it can be asked, exported and resumed wherever it is moved.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypedDict
+from typing import Any, BinaryIO
 
-from bertlib.checkpoint import Checkpoints
-from bertlib.files import InputError, check_own_files, clear_leftovers, lock, note
-from bertlib.records import Missing, read_json, write_json
-from bertlib.settings import Settings
-from bertlib.tokens import Tokenizer
+from bertlib.plumbing.files import InputError, check_own_files, clear_leftovers, lock, note
+from bertlib.plumbing.records import Missing, read_json, write_json
 
 VERSION = 2
 CARD = "run.json"
@@ -24,12 +22,6 @@ FREE = ("max_iters", "budget_minutes", "val_interval", "val_chunks", "final_chun
 
 class Unreadable(InputError):
     """A folder does not tell which run it is."""
-
-
-class Report(TypedDict):
-    """What every report.json says, and much besides (see `pretrain.describe`)."""
-
-    steps: int
 
 
 @dataclass(frozen=True)
@@ -60,7 +52,6 @@ class Identity:
             identity = read_json(path, cls, "begin a new run with --resume never")
             if identity.version != VERSION:
                 raise ValueError(f"it has version {identity.version}, this code reads {VERSION}")
-            Settings(**identity.settings)
         except Missing:
             raise Unreadable(f"'{folder}' is no run: it has no {CARD}; pass the name of a run "
                              "below runs/, or the path of its folder.") from None
@@ -110,7 +101,7 @@ class Run:
         self._lock = stream
         return True
 
-    def begin(self, identity: Identity, tokenizer: Tokenizer) -> None:
+    def begin(self, identity: Identity, save_words: Callable[[Path], None]) -> None:
         """Make the folder, if it is new, and write down what run it is."""
         if self.is_new:
             try:
@@ -119,7 +110,7 @@ class Run:
                 raise InputError(f"Another process began '{self.folder}' at the same moment; "
                                  "start again.") from None
             self.lock()
-            tokenizer.save(self.folder)
+            save_words(self.folder)
         clear_leftovers(self.folder, "*")
         write_json(self.folder / CARD, asdict(identity))
 
@@ -128,17 +119,6 @@ class Run:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-
-    def is_finished(self) -> bool:
-        """Whether it ended by itself: its report is of its newest checkpoint, or of a later step.
-        """
-        try:
-            report = read_json(self.folder / "report.json", Report, "it is made anew")
-            entries = Checkpoints(self.folder / "checkpoints").entries
-            return not entries or report["steps"] >= entries[-1]["step"]
-        except InputError:
-            return False
-
 
 def run_number(folder: Path) -> int:
     """N of a folder named runN; -1 for others."""
@@ -152,7 +132,8 @@ def find_run(base: Path, name: str) -> Path:
     return inside if inside.is_dir() else Path(name)
 
 
-def claim_run(base: Path, identity: Identity, resume: str = "auto") -> Run:
+def claim_run(base: Path, identity: Identity, resume: str,
+              is_finished: Callable[[Path], bool]) -> Run:
     """The run to go on with, locked, or a new one.
 
     "auto" takes the newest run below `base`/runs that has the same identity, did not finish and
@@ -166,15 +147,26 @@ def claim_run(base: Path, identity: Identity, resume: str = "auto") -> Run:
     for path in reversed(runs if resume == "auto" else []):
         run = Run(path)
         try:
-            if Identity.read(path) == identity and not run.is_finished() and run.lock():
+            if _read_alike(path, identity) == identity and not is_finished(path) and run.lock():
                 return run
         except Unreadable as error:
             note(f"'{path}' is left alone: {error}")
     return Run(folder / f"run{run_number(runs[-1]) + 1 if runs else 0}")
 
 
+def _read_alike(folder: Path, identity: Identity) -> Identity:
+    """`Identity.read`, which also must have the settings that `identity` has, by their names."""
+    found = Identity.read(folder)
+    then, now = found.settings.keys(), identity.settings.keys()
+    if then != now:
+        raise Unreadable(f"'{folder / CARD}' is of another version of this code (one of them only "
+                         f"has a setting {min(then - now or now - then)!r}); begin a new run with "
+                         "--resume never.")
+    return found
+
+
 def _claim_named(folder: Path, identity: Identity) -> Run:
-    differences = Identity.read(folder).differences(identity)
+    differences = _read_alike(folder, identity).differences(identity)
     if differences:
         raise InputError(f"'{folder}' was trained with {'; '.join(differences)}; resume it as it "
                          "was (only its length and logging may change), or begin a new run with "

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
-from bertlib.files import InputError
+from bertlib.plumbing.files import InputError
 
 PACKED = (".xz", ".gz")
 LINE_END = re.compile(r"(\n\n*(?:\s*\n)?)")  # with the blank lines that follow

@@ -1,4 +1,4 @@
-"""What the machine can do and what a model asks of it: device, number type, speed, memory."""
+"""What the machine can do: device, number type, speed, memory."""
 
 import os
 import platform
@@ -10,8 +10,7 @@ from pathlib import Path
 
 import torch
 
-from bertlib.bert import BertConfig
-from bertlib.files import InputError
+from bertlib.plumbing.files import InputError
 
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -103,21 +102,6 @@ def measured_bandwidth(device: torch.device, size: int = 32 * 1024**2) -> float:
             torch.cuda.synchronize()
         best = min(best, time.perf_counter() - start)
     return 2 * 4 * size / best
-
-
-def flops_per_token(config: BertConfig, mask_rate: float) -> float:
-    """Floating-point operations to train on one token, forward and backward.
-
-    6 a weight (nanoGPT's count, Chowdhery et al. 2022, appendix B), with the head and the last
-    block's output and feed-forward counted at masked positions only, and 12 L D T for attention.
-    With `mask_rate` 1 it is the count of a model that computes everything at all positions, as
-    Hugging Face's does: 6 (L (4 D^2 + 2 D d_ff) + D^2 + D V) + 12 L D T.
-    """
-    width, layers = config.d_model, config.n_layer
-    mixing, own = 3 * width**2, width**2 + 2 * width * config.d_ff  # a block's weights
-    head = width * config.vocab_size + (width**2 if config.head_transform else 0)
-    weights = layers * mixing + (layers - 1 + mask_rate) * own + mask_rate * head
-    return 6 * weights + 12 * layers * width * config.seq_len
 
 
 def process_memory(entry: str = "VmHWM") -> int:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from bertlib.files import atomic_write
+from bertlib.plumbing.files import atomic_write
 
 # The project that this course implements, read off its published chart: WikiText-103, 24,992
 # words, 6 x 768, on a GPU. (step, validation accuracy); 200 x 2 x 128 tokens a step.

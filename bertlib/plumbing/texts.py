@@ -15,8 +15,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from bertlib.files import InputError, short
-from bertlib.lines import BLOCK, PACKED, cut, read_lines
+from bertlib.plumbing.files import InputError, short
+from bertlib.plumbing.lines import BLOCK, PACKED, cut, read_lines
 
 PARTED = ("titles", "blank", "lines")
 PLAIN = (".txt", ".text", ".tokens", ".raw")

@@ -42,3 +42,13 @@ def asks_to_stop(stop: Callable[[], None], clock: Callable[[], float] = time.mon
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """An interrupt in this block is raised at its end, for code that one in its midst confuses."""
+    asked: list[bool] = []
+    with asks_to_stop(lambda: asked.append(True)):
+        yield
+    if asked:
+        raise KeyboardInterrupt

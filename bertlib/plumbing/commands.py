@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from bertlib.files import InputError, short
+from bertlib.plumbing.files import InputError, short
 
 REMEDIES = {
     errno.ENOSPC: "free some space", errno.EDQUOT: "free some space",

@@ -19,9 +19,9 @@ from IPython.display import DisplayHandle
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from bertlib.device import measured_peak
-from bertlib.files import InputError
-from bertlib.records import Missing, append_record, open_lines, read_records
+from bertlib.plumbing.device import measured_peak
+from bertlib.plumbing.files import InputError
+from bertlib.plumbing.records import Missing, append_record, open_lines, read_records
 
 
 class TrainRecord(msgspec.Struct, tag_field="kind", tag="train"):

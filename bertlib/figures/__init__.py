@@ -1,0 +1,1 @@
+"""What lessons draw: curves, bars, maps, and the ledger of shapes."""

@@ -1,0 +1,1 @@
+"""What makes it robust: files, runs, ranks, machines. It knows nothing of BERT."""
