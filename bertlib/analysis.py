@@ -7,6 +7,7 @@ is a mask [K] of bools; groups come as dictionaries by name.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -53,7 +54,7 @@ class Part(NamedTuple):
     """A group of holes: how many, the share of right first guesses, the mean loss in nats."""
 
     name: str
-    count: int
+    count: int  # type: ignore[assignment]
     accuracy: float
     nats: float
 
@@ -68,7 +69,7 @@ class Bin(NamedTuple):
 
     low: float
     high: float
-    count: int
+    count: int  # type: ignore[assignment]
     confidence: float
     accuracy: float
 
@@ -223,14 +224,13 @@ def head_shares(maps: Tensor, groups: Groups, reach: int = 3) -> Groups:
     Distances -reach..+reach (key minus query; 0 is the token itself), what is farther, and groups
     of keys [B, T], averaged over all queries. The distances add up to 1; the groups cut across.
     """
-    length, found = maps.shape[-1], {}
+    length, found = maps.shape[-1], Groups()
     for distance in range(-reach, reach + 1):
         line = maps.diagonal(distance, dim1=-2, dim2=-1)  # [n_layer, B, H, T - |distance|]
         found[f"{distance:+d}" if distance else "itself"] = line.sum(-1).mean(1) / length
-    found["farther"] = 1 - sum(found.values())
-    for name, keys in groups.items():
-        found[name] = (maps * keys[None, :, None, None, :]).sum(-1).mean((1, 3))
-    return found
+    found["farther"] = 1 - reduce(torch.add, found.values())
+    return found | {name: (maps * keys[None, :, None, None, :]).sum(-1).mean((1, 3))
+                    for name, keys in groups.items()}
 
 
 # -- mistakes ---------------------------------------------------------------------------------

@@ -91,3 +91,10 @@ class MultiHeadAttention(nn.Module):
         bias = None if bias is None else bias.to(q.dtype)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
         return mixed.transpose(1, 2).flatten(2)  # [B, T, D]
+
+
+def sinusoids(length: int, width: int) -> Tensor:
+    """Position codes [T, D]: waves from 2 pi to 10,000 * 2 pi tokens (Vaswani 2017, 3.5)."""
+    rates = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))  # [D/2]
+    angles = torch.arange(length)[:, None] * rates  # [T, D/2]
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)[:, :width]

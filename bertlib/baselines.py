@@ -140,7 +140,8 @@ class Neighbours:
     def both(self, left: ndarray, right: ndarray, words: ndarray) -> tuple[ndarray, ndarray]:
         """p(word | both neighbours) [n], and the likeliest words [n] there."""
         singles = self.best_one(left), self.best_one(right + self.size)
-        return _in_pieces(self._both, left, right, words, *singles)
+        found, best = _in_pieces(self._both, left, right, words, *singles)
+        return found, best
 
     def best_one(self, contexts: ndarray) -> ndarray:
         """The likeliest word [n] given one neighbour, by `one`; `contexts` as in `pairs`."""

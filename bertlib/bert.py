@@ -5,14 +5,15 @@ Source: Devlin et al. 2018, sections 3 and 3.1. The defaults are BERT as publish
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bertlib.attention import distance_bias, padding_bias
+from bertlib.attention import distance_bias, padding_bias, sinusoids
 from bertlib.blocks import ACTIVATIONS, Block
 from bertlib.plumbing.files import InputError, nearest
 
@@ -74,13 +75,13 @@ class BertConfig:
 
     @classmethod
     def preset(cls, name: str, **changes) -> "BertConfig":
-        """A named shape, with `changes`: bert_base, wiki (the published run), small, tiny."""
+        """A named shape, with `changes`: bert_base, wiki (the published run), fast, tiny."""
         if name not in PRESETS:
             raise InputError(f"There is no model preset '{name}'. {nearest(name, PRESETS)}")
         return cls(**PRESETS[name] | changes)
 
 
-PRESETS = {
+PRESETS: dict[str, dict[str, Any]] = {
     "bert_base": {},
     "wiki": dict(seq_len=128, n_layer=6, dropout=0.35, attention_dropout=0.35, norm="pre",
                  position="sinusoidal", n_token_type=0, tied=False, head_transform=False,
@@ -89,7 +90,6 @@ PRESETS = {
                  norm="pre", position="distance", n_token_type=0, activation="relu2",
                  head_transform=False, bias=False, qk_norm=True, norm_eps=1e-5, zero_init=True,
                  distance_heads=((2.0, 1), (2.0, -1), (0.25, 0), (0.03, 0))),
-    "small": dict(seq_len=128, d_model=256, n_head=4, n_layer=4),
     "tiny": dict(seq_len=32, d_model=64, n_head=4, n_layer=2),
 }
 PRESETS |= {  # "fast" without one of its parts, for the ablation
@@ -100,15 +100,10 @@ PRESETS |= {  # "fast" without one of its parts, for the ablation
 }
 
 
-def sinusoids(length: int, width: int) -> Tensor:
-    """Position codes [T, D]: waves from 2 pi to 10,000 * 2 pi tokens (Vaswani 2017, 3.5)."""
-    rates = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))  # [D/2]
-    angles = torch.arange(length)[:, None] * rates  # [T, D/2]
-    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)[:, :width]
-
-
 class Embeddings(nn.Module):
     """Token + position + token type, normed: ids [B, T] -> [B, T, D]."""
+
+    waves: Tensor | None
 
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -138,11 +133,14 @@ class Embeddings(nn.Module):
 class Encoder(nn.Module):
     """Embeddings and blocks: what the MLM head and all later heads stand on."""
 
+    distance: Tensor | None
+
     def __init__(self, config: BertConfig):
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.blocks: Sequence[Block] = nn.ModuleList(  # type: ignore[assignment]
+            Block(config) for _ in range(config.n_layer))
         pre = config.norm == "pre"
         norm = nn.LayerNorm(config.d_model, eps=config.norm_eps, bias=config.bias)
         self.final_norm = norm if pre else nn.Identity()
@@ -197,7 +195,7 @@ class MLMHead(nn.Module):
         self.decoder = nn.Linear(width, config.vocab_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.transform is not None:
+        if self.transform is not None and self.norm is not None:
             x = self.norm(self.activation(self.transform(x)))
         return self.decoder(x)
 

@@ -4,6 +4,8 @@ Sources: Vaswani et al. 2017, section 3 (the norm after the addition, as in BERT
 Xiong et al. 2020 (the norm before the sublayer: trains without warm-up).
 """
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,7 +17,7 @@ def squared_relu(x: Tensor) -> Tensor:
     return F.relu(x).square()
 
 
-ACTIVATIONS = {"gelu": F.gelu, "relu2": squared_relu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu2": squared_relu}
 
 
 class FeedForward(nn.Module):

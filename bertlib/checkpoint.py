@@ -76,7 +76,7 @@ class Checkpoints:
                 state = parse_state(content, self.folder / name)
                 if zipfile.ZipFile(io.BytesIO(content)).testzip() is not None:
                     continue
-                entry = {"file": name, "step": state["step"], "sha256": sha256(content)}
+                entry: Entry = {"file": name, "step": state["step"], "sha256": sha256(content)}
                 if name.startswith("step"):
                     others = [other for other in self.entries if other["step"] != entry["step"]]
                     self.entries = [*others, entry]
@@ -117,12 +117,12 @@ class Checkpoints:
         A best one that was scored on other chunks cannot be compared, and is replaced.
         """
         best = self.best
-        same = best is not None and best["val_chunks"] == val_chunks
-        if not math.isfinite(val_loss) or (same and best["val_loss"] <= val_loss):
+        if not math.isfinite(val_loss) or (best is not None and best["val_chunks"] == val_chunks
+                                           and best["val_loss"] <= val_loss):
             return False
         told = {"val_loss": val_loss, "val_chunks": val_chunks}
         entry = self._write(f"best_{step:08d}", {"model": weights, "step": step, **told}, step)
-        self.best = entry | told
+        self.best = {**entry, "val_loss": val_loss, "val_chunks": val_chunks}
         self._write_index([best] if best else [])
         return True
 

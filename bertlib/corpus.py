@@ -96,7 +96,7 @@ class Corpus:
         size = 0  # of the unit so far; it ends a little over the limit
         for begins, text in read_paragraphs(self.path, self.parted):
             text = _join(text) if self.wikitext else text
-            pieces = cut(text, limit) if self.unit == "passages" else (text,)
+            pieces = cut(text, int(limit)) if self.unit == "passages" else (text,)
             for piece in filter(None, map(str.strip, pieces)):
                 size = 0 if begins or size > limit else size
                 yield size == 0, piece

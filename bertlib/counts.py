@@ -109,7 +109,7 @@ def add_up(tables: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return cells, torch.zeros(len(cells)).index_add_(0, owner, weights)
 
 
-def sparse(place: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+def sparse(place: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:
     """A sparse matrix of `values` [n] at rows and columns `place` [2, n], sorted, each once."""
     return torch.sparse_coo_tensor(place, values, shape, is_coalesced=True, check_invariants=False)
 

@@ -4,6 +4,7 @@ Source: Devlin et al. 2018, section 3.1, task 1: 15% of the tokens are predicted
 become [MASK], 10% a random word and 10% stay as they are.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -58,15 +59,18 @@ class Masked:
             None if mask is None else mask[start:stop],
         )
 
-    def to(self, device, non_blocking: bool = False) -> "Masked":
+    def to(self, device: torch.device, non_blocking: bool = False) -> "Masked":
         """The same batch on `device`."""
-        parts = (self.input_ids, self.positions, self.labels, self.attention_mask)
-        return Masked(*(p if p is None else p.to(device, non_blocking=non_blocking) for p in parts))
+        return self._each(lambda part: part.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "Masked":
         """The same batch in page-locked memory, from which CUDA copies asynchronously."""
-        parts = (self.input_ids, self.positions, self.labels, self.attention_mask)
-        return Masked(*(p if p is None else p.pin_memory() for p in parts))
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, move: Callable[[Tensor], Tensor]) -> "Masked":
+        mask = self.attention_mask
+        return Masked(move(self.input_ids), move(self.positions), move(self.labels),
+                      None if mask is None else move(mask))
 
 
 def n_hidden(counts: Tensor, rate: float) -> Tensor:

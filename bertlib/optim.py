@@ -5,8 +5,9 @@ Sources: AdamW, Loshchilov & Hutter 2019; cosine to a floor, nanoGPT after Loshc
 """
 
 import math
+from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -81,12 +82,12 @@ def _orthogonalise_wide(x: Tensor, steps: int) -> Tensor:
     Each factor is a polynomial of x x^T, so all commute: the next x x^T is factor (x x^T) factor.
     For float32 only, as the errors of few digits would add up.
     """
-    square, product = x @ x.mT, None
-    for step in range(steps):
+    square = x @ x.mT
+    factor = product = _polynomial(square)
+    for _ in range(steps - 1):
+        square = factor @ square @ factor
         factor = _polynomial(square)
-        product = factor if product is None else factor @ product
-        if step < steps - 1:
-            square = factor @ square @ factor
+        product = factor @ product
     return product @ x
 
 
@@ -104,7 +105,7 @@ class Muon(torch.optim.Optimizer):
         self.dtype = dtype
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
+    def step(self, closure=None) -> None:  # type: ignore[override]
         """One step from the gradients; parameters without one stay."""
         for group in self.param_groups:
             shapes: dict[tuple, list[nn.Parameter]] = {}
@@ -127,8 +128,9 @@ class Muon(torch.optim.Optimizer):
         state = self.state[matrix]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(matrix)
-        state["momentum"].lerp_(matrix.grad, 1 - momentum)
-        ahead = matrix.grad.lerp(state["momentum"], momentum).to(self.dtype)
+        gradient = cast(Tensor, matrix.grad)  # `step` takes none without
+        state["momentum"].lerp_(gradient, 1 - momentum)
+        ahead = gradient.lerp(state["momentum"], momentum).to(self.dtype)
         return ahead if ahead.shape[0] <= ahead.shape[1] else ahead.mT
 
 
@@ -142,14 +144,15 @@ def parameter_groups(model: nn.Module, matrices: list[nn.Parameter], weight_deca
     return [{"params": params, "weight_decay": wd} for params, wd in groups if params]
 
 
-def build_optimizers(model: nn.Module, settings: Settings, dtype: torch.dtype) -> list:
+def build_optimizers(model: BertForMaskedLM, settings: Settings, dtype: torch.dtype) -> list:
     """The optimisers of a recipe: AdamW alone, or Muon for the blocks' matrices beside it.
 
     Each group keeps its peak rate in "peak_lr". `dtype` is the type to multiply matrices in.
     """
     matrices = []
     if settings.optimizer == "muon":
-        matrices = [p for p in model.encoder.blocks.parameters() if p.ndim == 2]
+        matrices = [p for block in model.encoder.blocks for p in block.parameters()
+                    if p.ndim == 2]
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(
         parameter_groups(model, matrices, settings.weight_decay), lr=settings.learning_rate,
         betas=(settings.beta1, settings.beta2), fused=settings.fused_adamw,
@@ -183,7 +186,7 @@ class Learner:
         if settings.compile:
             for block in model.encoder.blocks:  # one small graph, used by all layers
                 block.compile()
-        self.replica = self.model if ranks.world == 1 else DistributedDataParallel(
+        self.replica: Any = self.model if ranks.world == 1 else DistributedDataParallel(
             self.model, forward_sync_buffers=False, gradient_as_bucket_view=True)
 
     def step(self, micro: list[Masked], masked: int, factor: float) -> Tensor:
@@ -229,7 +232,7 @@ class Learner:
         return {"model": self.model.state_dict(), "scaler": self.scaler.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` returned; `InputError` if the weights have another form."""
         load_weights(self.model, state["model"], "The checkpoint")
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):

@@ -8,6 +8,7 @@ import tempfile
 from array import array
 from collections.abc import Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import BinaryIO
 
 import msgpack
@@ -16,7 +17,7 @@ import torch
 
 from bertlib.masking import Masker, MaskingConfig, n_hidden
 from bertlib.plumbing.dataset_file import Block
-from bertlib.plumbing.dataset_header import CHUNKS_IN_BLOCK, SPLITS, Header, Origin, id_type
+from bertlib.plumbing.dataset_header import CHUNKS_IN_BLOCK, SPLITS, Header, Origin, Split, id_type
 from bertlib.tokens import Tokenizer
 
 
@@ -68,7 +69,8 @@ class Packer:
 
     def _alone(self, ids: np.ndarray) -> list[np.ndarray]:
         """A document's chunks, each ending before a word begins unless a word is longer."""
-        rows, start, room = [], 0, self.max_len - 2
+        rows: list[np.ndarray] = []
+        start, room = 0, self.max_len - 2
         while start < len(ids):
             end = min(start + room, len(ids))
             if end < len(ids):
@@ -85,8 +87,8 @@ class Packer:
 class SplitWriter:
     """Packs, masks and writes one split: blocks to a temporary file, then header and all."""
 
-    def __init__(self, split: str, tokenizer: Tokenizer, origin: Origin, masking: MaskingConfig,
-                 max_len: int, seed: int, folder: str):
+    def __init__(self, split: Split, tokenizer: Tokenizer, origin: Origin, masking: MaskingConfig,
+                 max_len: int, seed: int, folder: Path):
         self.split, self.origin, self.seed = split, origin, seed
         self.unknown, self.pad = tokenizer.special.unk, tokenizer.special.pad
         self.packer = Packer(tokenizer, max_len, origin.segment)
@@ -110,10 +112,10 @@ class SplitWriter:
         block, self.waiting = np.split(self.waiting, [CHUNKS_IN_BLOCK])
         if len(block) == 0:
             return
-        packed = self.mask(block).pack()
-        for name in ("ids", "positions", "replaced"):
-            self.digest.update(packed[name])
-        self.zip.write(msgpack.packb(packed))
+        masked = self.mask(block)
+        for numbers in (masked.ids, masked.positions, masked.replaced):
+            self.digest.update(numbers.data)
+        self.zip.write(msgpack.packb(masked.pack()))
 
     def mask(self, ids: np.ndarray) -> Block:
         """Chunks [n, T] with a frozen puzzle each; rows with fewer masks are filled up."""

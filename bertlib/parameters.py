@@ -24,7 +24,7 @@ from bertlib.plumbing.files import PROJECT, InputError, nearest, short
 from bertlib.plumbing.runs import Identity, find_run
 from bertlib.settings import PRESETS, SettingError, Settings
 
-KINDS = {field.name: field.type for field in fields(Settings)}  # setting -> its type
+KINDS: dict[str, Any] = {field.name: field.type for field in fields(Settings)}  # their types
 PLACES = {  # what else can be asked for, and what it must be
     "preset": f"must be auto or one of {', '.join(PRESETS)}",
     "base": "must be the name of a folder",
@@ -103,7 +103,7 @@ def watch_cells(shell: InteractiveShell) -> None:
 
 
 def _remember(cell: ExecutionInfo) -> None:
-    _cells.append(cell.raw_cell)
+    _cells.append(cell.raw_cell or "")
 
 
 def notebook_settings(values: dict[str, Any]) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def _assigned(cell: str) -> Iterable[str]:
     with suppress(SyntaxError):
         for line in ast.parse(TransformerManager().transform_cell(cell)).body:  # also %magic
             if isinstance(line, ast.Assign | ast.AnnAssign | ast.AugAssign) and line.value:
-                for target in getattr(line, "targets", None) or [line.target]:
+                for target in line.targets if isinstance(line, ast.Assign) else [line.target]:
                     yield from (node.id for node in ast.walk(target)
                                 if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
 

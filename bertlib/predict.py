@@ -107,7 +107,8 @@ def answers(model: BertForMaskedLM, tokenizer: Tokenizer, questions: Sequence[li
     Questions of about one length go through the model together, the shorter ones padded.
     """
     check_top(top, tokenizer)
-    special, found = tokenizer.special, [[] for _ in questions]
+    special = tokenizer.special
+    found: list[list[list[Guess]]] = [[] for _ in questions]
     order = sorted(range(len(questions)), key=lambda number: len(questions[number]))
     while order:
         longest = len(questions[order[-1]])
@@ -163,7 +164,7 @@ def attention_maps(model: BertForMaskedLM, ids: Tensor) -> Tensor:
 
     Dropout is off; the model is left in the mode it was in.
     """
-    encoder, states, maps = model.encoder, [], []
+    encoder, states, maps = model.encoder, list[Tensor](), list[Tensor]()
     ids = ids.to(next(model.parameters()).device)
     with evaluation(model):
         encoder(ids, layers=states)  # the state before each block, and the last

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from tqdm import tqdm
@@ -53,7 +54,7 @@ class PrepareConfig:
     vocab: Path
     max_len: int = 128
     seed: int = 123
-    segment: str = "token"
+    segment: Literal["token", "text"] = "token"
     documents: str = "titles"
     unit: str = ""
     masking: MaskingConfig = MaskingConfig()

@@ -97,7 +97,7 @@ def pretrain(settings: Settings, base: Path = PROJECT / "wiki", label: str = EMB
         here = identity(settings, label, trainer)
         run = claim_run(base, here, resume, is_finished) if ranks.is_writer else None
         try:
-            trainer.open(ranks.from_writer(lambda: run.folder))
+            trainer.open(ranks.from_writer(lambda: run.folder if run else base))
             go_on(trainer)
             if run:
                 run.begin(here, trainer.batches.tokenizer.save)
@@ -132,6 +132,7 @@ def go_on(trainer: Trainer) -> None:
     if state is not None:
         with _of_this_code(where):
             trainer.restore(state)
+            trainer.saved = trainer.step
 
 
 @contextmanager

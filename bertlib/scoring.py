@@ -16,7 +16,7 @@ class Score(NamedTuple):
 
     loss: float
     accuracy: float
-    count: int
+    count: int  # type: ignore[assignment]
 
 
 @torch.no_grad()

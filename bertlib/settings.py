@@ -146,7 +146,7 @@ class Settings:
         """The heads share d_model evenly, and a pattern of distances that the model has."""
         model = MODELS[self.architecture]
         pattern = len(model["distance_heads"]) if model.get("position") == "distance" else 1
-        good = [n for n in range(pattern, min(self.d_model, LIMITS["heads"].high) + 1, pattern)
+        good = [n for n in range(pattern, min(self.d_model, int(LIMITS["heads"].high)) + 1, pattern)
                 if self.d_model % n == 0]
         which = f", and be a multiple of {pattern} in the architecture {self.architecture!r}"
         choose = f"choose {', '.join(map(str, good))}" if good else "choose another d_model"

@@ -140,7 +140,7 @@ class Tokenizer:
     def encode_stream(self, batches: Iterable[tuple[Sequence[str], Any]]) -> Iterator[tuple]:
         """(texts, extra) -> (encodings, extra), in order; the next two are encoded meanwhile."""
         with ThreadPoolExecutor(1) as pool:
-            ahead = deque()
+            ahead: deque[tuple[Future, Any]] = deque()
             for texts, extra in batches:
                 ahead.append((pool.submit(self.encode_batch, texts), extra))
                 if len(ahead) > 2:

@@ -10,7 +10,7 @@ and so are the losses, up to that order.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,11 +62,12 @@ class Trainer:
         self.open(folder)
         if not ranks.is_writer:  # so far all drew the same numbers; dropout shall differ
             torch.manual_seed(ranks.seed(settings.seed, 0))
-        self.log = NoLog()
+        self.log: RunLog = NoLog()
         self.step = self.tokens = 0
         self.seconds = 0.0  # of training, validation and saving left out
         self.position = batches.state()
-        self.score: Score | None = None  # of the latest validation
+        self.score = Score(math.nan, math.nan, 0)  # of the latest validation
+        self.saved: int | None = None  # step of the newest checkpoint
         self.interrupted = self.stopped = False  # somebody asked this rank to stop; all know it
 
     def open(self, folder: Path) -> None:
@@ -86,19 +87,15 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """All that a checkpoint keeps; all ranks must call, as each has its own random state."""
-        return {
-            **self.learner.state(), "settings": self.settings.as_dict(),
-            "batches": self.position, "step": self.step,
-            "tokens": self.tokens, "seconds": self.seconds,
-            "random": self.ranks.gather(random_state(self.device)),
-            "threads": torch.get_num_threads(), "torch": str(torch.__version__),
-        }
+        return {**self.learner.state(), "batches": self.position, "step": self.step,
+                "tokens": self.tokens, "seconds": self.seconds,
+                "random": self.ranks.gather(random_state(self.device))}
 
-    def restore(self, state: dict[str, Any], random: bool = True) -> None:
+    def restore(self, state: Mapping[str, Any], random: bool = True) -> None:
         """Go on from `state`; `random=False` leaves the random state alone (for a test)."""
         self.learner.restore(state)
-        self.batches.restore(state["batches"])
         self.position = state["batches"]
+        self.batches.restore(self.position)
         self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
         if random and self.ranks.rank < len(state["random"]):
             set_random_state(self.device, state["random"][self.ranks.rank])
@@ -207,16 +204,19 @@ class Trainer:
 
     def _agree(self, due: bool) -> bool:
         """Let all ranks go by the slowest clock and by any interrupt; gives if one is due."""
-        self.seconds, stopped, due = self.ranks.most(self.seconds, self.interrupted, due)
+        self.seconds, stopped, saves = self.ranks.most(self.seconds, self.interrupted, due)
         self.stopped = bool(stopped)
-        return bool(due)
+        return bool(saves)
 
     def save(self) -> None:
-        """Keep everything as it is after this step; all ranks must call, the writer writes."""
+        """Keep all as it is after this step, once; all ranks must call, the writer writes."""
+        if self.saved == self.step:
+            return
         self._require_finite(0.0 if self.learner.is_finite() else math.nan, "weight")
         state = self.state()
         if self.ranks.is_writer:
             self.checkpoints.save(state, self.step)
+        self.saved = self.step
 
     def _examine(self, chunks: int) -> Score:
         """Score on the first so many chunks, 0 for all, each rank on its share.
@@ -235,9 +235,9 @@ class Trainer:
         score = self._examine(self.settings.final_chunks if whole else self.settings.val_chunks)
         if loss is not None:
             factor = rate_factor(self.settings, max(0, self.step - 1), self.progress())
-            loss = float(self.ranks.sum(loss))
-            self._require_finite(loss)
-            self.log.write("train", self.step, loss=loss, lr_factor=factor)
+            value = float(self.ranks.sum(loss))
+            self._require_finite(value)
+            self.log.write("train", self.step, loss=value, lr_factor=factor)
         self.log.write("val", self.step, loss=score.loss, accuracy=score.accuracy,
                        masked=score.count, tokens=self.tokens, seconds=round(self.seconds, 2))
         if self.step == 0 or whole:

@@ -61,7 +61,7 @@ class Highlighter(LivePage):
         self.selected = 1  # the token whose attention is drawn
         self.scores: list[float | None] = []
         self.puzzle = -1  # number of the puzzle on the page
-        self.ids, self.masked = tokenizer.encode(""), set()
+        self.ids, self.masked = tokenizer.encode(""), set[int]()
         self.on_msg(lambda _widget, command, _buffers: self.receive(command))
         self.receive({"do": "read", "text": text})
 
@@ -87,7 +87,7 @@ class Highlighter(LivePage):
         text = command.get("text")
         try:
             typed = highlight.read_typed(self.tokenizer, text if isinstance(text, str) else "",
-                               self.longest())
+                                         self.longest())
         except InputError as error:
             self.message = str(error)
             return
@@ -96,8 +96,8 @@ class Highlighter(LivePage):
 
     def do_toggle(self, command: dict[str, Any]) -> None:
         """Hide a token, or show it again."""
-        index = command.get("index")
-        if not _is_whole(index) or index not in self.maskable():
+        index = _number(command.get("index"), len(self.ids))
+        if index is None or index not in self.maskable():
             return
         if self.ids[index] == self.tokenizer.special.mask:
             self.message = "You typed [MASK] here: there is no word behind it."
@@ -141,17 +141,16 @@ class Highlighter(LivePage):
         """Ask a second model, too; an empty name asks the first one only."""
         name = command.get("name")
         known = isinstance(name, str) and name in self.models and name != self.shown
-        self.compared = name if known else ""
+        self.compared = str(name) if known else ""
 
     def do_attend(self, command: dict[str, Any]) -> None:
         """Choose a head and the token that reads; layer -1 draws nothing."""
         config = self.model().config
-        layer, head, index = (command.get(name) for name in ("layer", "head", "index"))
-        chosen = _is_whole(layer) and 0 <= layer < config.n_layer
-        chosen = chosen and _is_whole(head) and 0 <= head < config.n_head
-        self.head = (layer, head) if chosen else None
-        if _is_whole(index) and 0 <= index < len(self.ids):
-            self.selected = index
+        layer = _number(command.get("layer"), config.n_layer)
+        head = _number(command.get("head"), config.n_head)
+        self.head = None if layer is None or head is None else (layer, head)
+        index = _number(command.get("index"), len(self.ids))
+        self.selected = self.selected if index is None else index
 
     def do_export(self, command: dict[str, Any]) -> None:
         """Hand the page over as a file to save: "html" or "png"."""
@@ -244,6 +243,6 @@ class Highlighter(LivePage):
             stream.write(self.file(Path(path).suffix[1:]))
 
 
-def _is_whole(value: Any) -> bool:
-    """Whether it is a number to count with: no 2.0, and no True, which Python takes for 1."""
-    return type(value) is int
+def _number(value: Any, end: int) -> int | None:
+    """`value`, if it is one of 0, 1, ... up to `end`, which is left out; no 2.0 and no True."""
+    return value if type(value) is int and 0 <= value < end else None

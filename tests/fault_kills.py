@@ -69,7 +69,8 @@ def in_training(world: World, draw: random.Random, number: int) -> Iterator[Foun
     """A run dies at a random moment; each second one once more while it is resumed."""
     _, seconds = measured(world, world.base, train)
     with world.spoiled(world.base) as base:
-        died = [killed_at_a_moment(train, base, draw, seconds) for _ in range(1 + number % 2)]
+        died = until_whole(world, base, (killed_at_a_moment(train, base, draw, seconds)
+                                         for _ in range(1 + number % 2)))
         yield from went_on(world, base, train, *died)
 
 
@@ -83,8 +84,18 @@ def before_a_change(world: World, draw: random.Random, number: int) -> Iterator[
     with world.spoiled(world.base) as base:
         if job is train_from_text:
             shutil.rmtree(base / "datasets")
-        died = [killed_before(place, job, base) for place in places]
+        died = until_whole(world, base, (killed_before(place, job, base) for place in places))
         yield from went_on(world, base, job, *died)
+
+
+def until_whole(world: World, base: Path, deaths: Iterator[Outcome]) -> list[Outcome]:
+    """Outcomes up to the one after which the run is whole: a start would begin another run."""
+    died = []
+    for outcome in deaths:
+        died.append(outcome)
+        if is_whole(world, base):
+            break
+    return died
 
 
 def went_on(world: World, base: Path, job: Job, *died: Outcome) -> Iterator[Found]:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from parity import pair
 
-from bertlib.bert import PRESETS, BertConfig, BertForMaskedLM, sinusoids
+from bertlib.attention import sinusoids
+from bertlib.bert import PRESETS, BertConfig, BertForMaskedLM
 from bertlib.plumbing.files import InputError
 from bertlib.predict import attention_maps
 

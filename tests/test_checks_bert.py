@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bertlib.bert import BertConfig, BertForMaskedLM, sinusoids
+from bertlib.attention import sinusoids
+from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.checks import bert as checks
 
 

@@ -65,7 +65,7 @@ NAMES = ("input", "encoder.embeddings.token", "encoder.blocks.0.attention_norm",
     (2, 8, {"n_head": 1}), (1, 1, {"n_head": 1}),
 ])
 def test_letters_of_one_size_are_told_apart(batch, length, changes):
-    config = BertConfig.preset("small", **dict(
+    config = BertConfig.preset("tiny", **dict(
         vocab_size=50, seq_len=16, d_model=16, n_head=4, n_layer=2, d_ff=64) | changes)
     ids = torch.zeros(batch, length, dtype=torch.long)
     right = dict(zip(NAMES, ("B T", "B T D", "B T D", "B H T T", "B T D", "B T d_ff", "B T D",

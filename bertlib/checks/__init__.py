@@ -6,6 +6,7 @@ the right value and with what known mistakes give, so that it can name the mista
 
 from collections.abc import Callable
 from functools import wraps
+from itertools import product
 from typing import Any
 
 import torch
@@ -67,6 +68,22 @@ def expect(got: Any, right: Any, mistakes: dict[str, Any] | None = None,
         if got.is_floating_point() and not got.isfinite().all():
             raise NotYet("there are values that are infinite or not a number")
     raise NotYet(hint)
+
+
+def mistakes(choices: dict[str, dict[Any, str]], make: Callable[[dict[str, Any]], Any],
+             most: int, joint: str = " and ") -> dict[str, Any]:
+    """What up to `most` mistakes at once return: their words -> the value, single ones first.
+
+    choices: a part of the answer -> each way to write it -> what is wrong with that, or "".
+    `make` returns the value for one way a part.
+    """
+    rows = []
+    for values in product(*choices.values()):
+        choice = dict(zip(choices, values, strict=True))
+        faults = [words for part, value in choice.items() if (words := choices[part][value])]
+        if 1 <= len(faults) <= most:
+            rows.append((len(faults), joint.join(faults), make(choice)))
+    return {words: value for _, words, value in sorted(rows, key=lambda row: row[0])}
 
 
 def require(good: bool, words: str) -> None:

@@ -1,13 +1,12 @@
 """Checkers of notebook 03: scaled scores, the padding mask, heads, the whole, its entropy."""
 
-import itertools
 import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bertlib.checks import NotYet, checker, expect, require, same
+from bertlib.checks import NotYet, checker, expect, mistakes, require, same
 
 MIXES = "heads are split by a reshape that mixes tokens; cut the features, then transpose"
 
@@ -152,7 +151,7 @@ def check_split(answer):
 
 
 # What may go wrong in the whole: each part, its right choice first, then mistakes in words.
-CHOICES = {
+CHOICES: dict[str, dict[Any, str]] = {
     "split": {"right": "", "view": MIXES},
     "scale": {"root": "", "none": "the scores are not scaled",
               "full": "divided by D/H, not by its square root",
@@ -188,18 +187,6 @@ def _whole(x: Tensor, matrices: dict[str, Tensor], n_head: int, mask: Tensor, c:
     return mixed.reshape(x.shape) if c["merge"] == "view" else mixed.transpose(1, 2).flatten(2)
 
 
-def _whole_mistakes(*given) -> dict[str, Tensor]:
-    """What one or two mistakes at once give: words -> values, single ones first."""
-    rows = []
-    for values in itertools.product(*CHOICES.values()):
-        choice = dict(zip(CHOICES, values, strict=True))
-        faults = [CHOICES[part][value] for part, value in choice.items()]
-        faults = [words for words in faults if words]
-        if 1 <= len(faults) <= 2:
-            rows.append((len(faults), "; and ".join(faults), _whole(*given, choice)))
-    return {words: value for _, words, value in sorted(rows, key=lambda row: row[0])}
-
-
 @checker
 @torch.no_grad()
 def check_multi_head(answer):
@@ -217,8 +204,9 @@ def check_multi_head(answer):
     hint = "project, split, scores, mask, softmax, mix, transpose, flatten"
     if not isinstance(got, Tensor) or got.shape != x.shape:
         expect(got, right)
-    mistakes = {words: value[mask] for words, value in _whole_mistakes(*given).items()}
-    _expect(got[mask], right[mask], mistakes, hint)  # what padding reads is nobody's business
+    wrong = mistakes(CHOICES, lambda choice: _whole(*given, choice), 2, "; and ")
+    wrong = {words: value[mask] for words, value in wrong.items()}
+    _expect(got[mask], right[mask], wrong, hint)  # what padding reads is nobody's business
     require(bool(got.isfinite().all()), "rows of padding are not a number: strike out keys, not "
             "queries")
 

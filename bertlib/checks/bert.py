@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bertlib.bert import sinusoids
+from bertlib.attention import sinusoids
 from bertlib.checks import checker, expect, require, same
 
 

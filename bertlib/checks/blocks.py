@@ -1,7 +1,7 @@
 """Checkers of notebook 04: LayerNorm, GELU, dropout, the pre-norm block, its parameters."""
 
-import itertools
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from bertlib.bert import BertConfig
 from bertlib.blocks import Block
-from bertlib.checks import NotYet, checker, expect, require, same
+from bertlib.checks import NotYet, checker, expect, mistakes, require, same
 
 # What may go wrong in a LayerNorm: each part, its right choice first, then mistakes in words.
-NORM_CHOICES = {
+NORM_CHOICES: dict[str, dict[Any, str]] = {
     "axis": {-1: "", 1: "it was normalised over the tokens, not over the features of each one",
              0: "it was normalised over the batch, not over the features of each token",
              (1, 2): "all tokens of a sentence share a mean; each token has its own"},
@@ -36,18 +36,6 @@ def _norm(x: Tensor, gain: Tensor, shift: Tensor, eps: float, choice: dict) -> T
     return out * (gain if choice["gain"] else 1.0) + (shift if choice["shift"] else 0.0)
 
 
-def _norm_mistakes(*given) -> dict[str, Tensor]:
-    """What up to three mistakes at once give: words -> values, single ones first."""
-    rows = []
-    for values in itertools.product(*NORM_CHOICES.values()):
-        choice = dict(zip(NORM_CHOICES, values, strict=True))
-        faults = [NORM_CHOICES[part][value] for part, value in choice.items()]
-        faults = [words for words in faults if words]
-        if 1 <= len(faults) <= 3:
-            rows.append((" and ".join(faults), _norm(*given, choice)))
-    return dict(sorted(rows, key=lambda row: row[0].count(" and ")))
-
-
 @checker
 def check_layer_norm(answer):
     """answer(x [B, T, D], gain [D], shift [D], eps) -> [B, T, D]."""
@@ -59,7 +47,8 @@ def check_layer_norm(answer):
     kept = x.clone()
     got = answer(x, gain, shift, eps)
     require(same(x, kept), "x itself was changed; compute new tensors")
-    expect(got, right, _norm_mistakes(x, gain, shift, eps) | {"nothing was done to x": x},
+    wrong = mistakes(NORM_CHOICES, lambda choice: _norm(x, gain, shift, eps, choice), 3)
+    expect(got, right, wrong | {"nothing was done to x": x},
            "over the last axis: subtract the mean, divide by the root of (variance + eps), times "
            "gain, plus shift")
 

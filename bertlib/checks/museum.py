@@ -103,7 +103,8 @@ def train(world: World, model: BertForMaskedLM, steps: int = 150, lr: float = 3e
     ids, mask = world.train_ids if ids is None else ids, mask or world.masker
     score = score or (lambda model: true_loss(model, world.frozen))
     optimizer = torch.optim.AdamW(parameter_groups(model, [], 0.01), lr=lr)
-    draw, curve = torch.Generator().manual_seed(0), ([], [])
+    draw = torch.Generator().manual_seed(0)
+    curve: Curve = ([], [])
     for step in range(steps + 1):
         if step % 10 == 0:
             curve[0].append(step)

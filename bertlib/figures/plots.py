@@ -1,7 +1,7 @@
 """Figures: in one palette that colour-blind readers can use, never by colour alone."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ COLOURS = (OURS, THEIRS, "#3f7d20", "#7b3f8c", GREY)
 Curve = tuple[Sequence[float], Sequence[float]]
 
 
-def plot_curves(curves: dict[str, Curve], xlabel: str, ylabel: str,
+def plot_curves(curves: Mapping[str, Curve], xlabel: str, ylabel: str,
                 lines: dict[str, float] | None = None, logx: bool = False, logy: bool = False,
                 ylim: tuple[float, float] | None = None, unit: str = "", marked: bool = True,
                 legend: str = "best", size: tuple[float, float] = (7, 3.8)) -> Figure:
@@ -105,7 +105,7 @@ def plot_curves(curves: dict[str, Curve], xlabel: str, ylabel: str,
     if ylim:
         axes.set_ylim(*ylim)
     if legend and len(curves) > 1:
-        axes.legend(fontsize=8, loc=legend)
+        axes.legend(fontsize=8, loc=legend)  # type: ignore[call-overload]
     return figure
 
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 QUIET = (nn.Dropout, nn.Identity, nn.ModuleList)  # they change no shape
 TABLES = ("scores", "weights")  # who reads from whom
@@ -57,7 +58,8 @@ class _Watch(TorchFunctionMode):
 @torch.no_grad()
 def trace(model: nn.Module, *inputs: Tensor, **named: Tensor) -> list[Step]:
     """Run `model` once on the inputs and list each step in the order in which it ends."""
-    steps, hooks = [], []
+    steps: list[Step] = []
+    hooks: list[RemovableHandle] = []
     watch = _Watch(steps)
     for place, tensor in enumerate(inputs):
         watch.note(f"input {place}" if place else "input", tensor.shape)

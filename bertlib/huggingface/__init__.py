@@ -156,7 +156,7 @@ def load_shipped(folder: Path = MODEL) -> tuple[BertForMaskedLM, Tokenizer]:
     told, tokenizer = read_json(path, Shipped, "get the folder again"), Tokenizer.load(folder)
     config = read_shape(told["model"], path)
     check_words(tokenizer, told["vocab_sha256"], told["rules"], config, folder)
-    own = shapes(outline(config).state_dict())
+    own = dict(shapes(outline(config).state_dict()))
     if config.tied:
         del own[TIED]
     weights = Weights(folder, told["weights_sha256"])

@@ -220,7 +220,7 @@ def map_unpacked(path: Path, header: Header) -> Block | None:
         for name, (width, kind) in header.arrays().items():
             start, end = end, end + header.count * width * kind.itemsize
             arrays[name] = raw[start:end]
-        digests = map(hashlib.sha256, arrays.values())
+        digests = [hashlib.sha256(array.data) for array in arrays.values()]
         if len(raw) == end + SEAL and raw[end:].tobytes() == _seal(header, digests):
             block = Block(**{name: arrays[name].view(kind).reshape(header.count, width)
                              for name, (width, kind) in header.arrays().items()})

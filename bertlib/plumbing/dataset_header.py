@@ -11,7 +11,8 @@ from msgspec import Meta
 from bertlib.plumbing.files import InputError, short
 from bertlib.plumbing.vocab import SpecialIds
 
-SPLITS = ("train", "val", "test")
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 FORMAT, VERSION = "bertlib-mlm", 2
 SHORTEST, LONGEST = 16, 2048  # tokens in a chunk
 CHUNKS_IN_BLOCK = 4096
@@ -50,7 +51,7 @@ class Header:
     n_lost: Count  # tokens of the text at the end of the split that fill no chunk
     seed: Annotated[int, Meta(ge=0, lt=2**32)]
     mask_rate: Annotated[float, Meta(gt=0, lt=1)]
-    split: Literal[SPLITS]
+    split: Split
     origin: Origin
     sha256: Hash  # of the arrays of all blocks, in order
     format: str = FORMAT

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -135,7 +136,7 @@ def clear_leftovers(folder: Path, *names: str) -> None:
 def lock(stream: BinaryIO) -> bool:
     """Lock an open file, until it is closed or its process ends; False if another one has it."""
     try:
-        if os.name == "nt":
+        if sys.platform == "win32":
             import msvcrt
             msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
         else:
@@ -160,7 +161,7 @@ def check_own_files(folder: Path) -> None:
 
 
 @contextmanager
-def open_regular(path: Path, most: int) -> Iterator[BinaryIO]:
+def open_regular(path: Path, most: int) -> Iterator[BufferedReader]:
     """Open a regular file of at most `most` bytes to read.
 
     Raises `InputError` for another kind of file or a larger one; `OSError` passes.
@@ -195,6 +196,6 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def sha256(content: bytes) -> str:
+def sha256(content: bytes | memoryview) -> str:
     """SHA-256 of `content` as 64 hexadecimal letters."""
     return hashlib.sha256(content).hexdigest()

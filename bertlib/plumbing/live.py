@@ -44,7 +44,7 @@ class LivePage(anywidget.AnyWidget):
         """The page as HTML, and as plain text."""
         raise NotImplementedError
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, str]:
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, str]:  # type: ignore[override]
         html, text = self.still()
         return {"text/html": html, "text/plain": text}
 
@@ -55,5 +55,5 @@ class LivePage(anywidget.AnyWidget):
         html, text = self.still()
         html = f"{STYLE}<div class='bl-still'>{html}<p>{STILL}</p></div>"
         display({"text/html": html, "text/plain": text}, raw=True)
-        view, _metadata = super()._repr_mimebundle_()
+        view, _metadata = super()._repr_mimebundle_() or ({}, {})
         display(view | {"text/plain": ""}, raw=True)

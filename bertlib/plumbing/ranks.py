@@ -99,13 +99,14 @@ class Ranks:
 
     def from_writer(self, make: Callable[[], T]) -> T:
         """The result of the writer's `make()`, for all."""
-        return self.gather(make() if self.is_writer else None)[0]
+        made: Any = make() if self.is_writer else None
+        return self.gather(made)[0]
 
     def writer_first(self, make: Callable[[], T]) -> T:
         """Every rank's own `make()`; the others begin when the writer has prepared the files."""
-        result = make() if self.is_writer else None
+        made: Any = make() if self.is_writer else None
         self.gather(None)
-        return result if self.is_writer else make()
+        return made if self.is_writer else make()
 
 
 ALONE = Ranks()

@@ -91,7 +91,7 @@ def append_record(stream: TextIO, values: dict[str, Any]) -> None:
     stream.write(json.dumps(sealed(values), ensure_ascii=False) + "\n")
 
 
-def read_records(path: Path, kind: type) -> list[dict[str, Any]]:
+def read_records(path: Path, kind: Any) -> list[dict[str, Any]]:
     """The records of a file, a line each, as plain values that fit `kind`.
 
     A last line that a crash cut off is left out, and said. Raises `Missing`, or `InputError` that

@@ -139,9 +139,10 @@ def progress_bar(done: float, flops: float, device: torch.device, dtype: torch.d
                 return
             due = clock() + (0.5 if rewritten else 60)
             speed = tokens / max(seconds, 1e-9)
-            parts = [f"step {step:,}", loss is not None and f"loss {loss:.3f}",
-                     accuracy is not None and f"accuracy {accuracy:.1%}", f"{speed:,.0f} tokens/s",
-                     peak and f"MFU {speed * flops / peak:.0%}", remaining]
+            parts = [f"step {step:,}", "" if loss is None else f"loss {loss:.3f}",
+                     "" if accuracy is None else f"accuracy {accuracy:.1%}",
+                     f"{speed:,.0f} tokens/s",
+                     f"MFU {speed * flops / peak:.0%}" if peak else "", remaining]
             put(", ".join(filter(None, parts)), progress)
 
         yield advance

@@ -6,7 +6,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, Required, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import torch
 from msgspec import Meta, convert
@@ -20,23 +20,35 @@ HARMLESS = re.compile(  # what a pickle of tensors and plain values calls
 Shapes = Mapping[str, torch.Size]
 
 
-class State(TypedDict):
-    """What every checkpoint holds; those of a run tell their step."""
+class Weights(TypedDict):
+    """What every checkpoint holds."""
 
     model: dict[str, torch.Tensor]
+
+
+class State(Weights):
+    """Those of a run tell their step, too."""
+
     step: NotRequired[Annotated[int, Meta(ge=0)]]
 
 
-class RunState(State):
-    """What one to go on from holds besides: see `Trainer.state`."""
+class RandomState(TypedDict):
+    """Where the random generators of the CPU and, on CUDA, of the current GPU stand."""
 
-    step: Required[Annotated[int, Meta(ge=0)]]
+    cpu: torch.Tensor
+    cuda: torch.Tensor | None
+
+
+class RunState(Weights):
+    """What one to go on from holds: see `Trainer.state`."""
+
+    step: Annotated[int, Meta(ge=0)]
     optimizers: list[dict[str, Any]]
     scaler: dict[str, Any]
     batches: dict[str, Annotated[int, Meta(ge=0)]]
     tokens: Annotated[int, Meta(ge=0)]
     seconds: Annotated[float, Meta(ge=0)]
-    random: list[dict[str, torch.Tensor | None]]
+    random: list[RandomState]
 
 
 def load_state(path: Path, digest: str | None = None, most: int = MOST_BYTES) -> dict[str, Any]:
@@ -78,18 +90,18 @@ def _require_plain(content: bytes) -> None:
                 if entry.file_size > MOST_PICKLED:
                     raise ValueError("its list of tensors is too long")
                 for code, argument, _ in pickletools.genops(archive.read(entry)):
-                    called = code.name == "GLOBAL" and HARMLESS.fullmatch(argument)
+                    called = code.name == "GLOBAL" and HARMLESS.fullmatch(argument or "")
                     if code.name in ("GLOBAL", "STACK_GLOBAL", "INST") and not called:
                         raise ValueError(f"it calls {argument}")
 
 
-def random_state(device: torch.device) -> dict[str, torch.Tensor | None]:
-    """Where the random generators of the CPU and, on CUDA, of the current GPU stand."""
+def random_state(device: torch.device) -> RandomState:
+    """The state now."""
     cuda = torch.cuda.get_rng_state() if device.type == "cuda" else None
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
-def set_random_state(device: torch.device, state: dict[str, torch.Tensor | None]) -> None:
+def set_random_state(device: torch.device, state: RandomState) -> None:
     """Go on from a `random_state`; the GPU's part is left out on a machine without one."""
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and state["cuda"] is not None:

@@ -84,7 +84,7 @@ def train_vocab(texts: Iterable[str], size: int, lowercase: bool = True) -> list
         raise InputError(f"The size is {size:,}; it must lie in 1..{MOST_TOKENS:,}.")
     tokenizer = BertWordPieceTokenizer(lowercase=lowercase)
     tokenizer.train_from_iterator(
-        texts, vocab_size=size, special_tokens=list(SPECIAL_TOKENS),
+        iter(texts), vocab_size=size, special_tokens=list(SPECIAL_TOKENS),
         limit_alphabet=alphabet_limit(size), show_progress=False,
     )
     ids = tokenizer.get_vocab()
@@ -96,7 +96,7 @@ def train_vocab(texts: Iterable[str], size: int, lowercase: bool = True) -> list
 
 def left_out(vocab: Sequence[str], characters: Counter, wash: Callable[[str], str]) -> Counter:
     """The characters of a text, each after `wash`, that no token spells, with their counts."""
-    known, missing = set(vocab), Counter()
+    known, missing = set(vocab), Counter[str]()
     for character, count in characters.items():
         for washed in "".join(wash(character).split()):
             if washed not in known and f"##{washed}" not in known:
@@ -209,15 +209,16 @@ def load_rules(path: Path, vocab: Sequence[str]) -> Rules:
         raise InputError(f"'{path}' names the tokenizer {kind!r}; this course reads text by the "
                          f"rules of {CLASSES[0]} only.")
     known = {"do_lower_case": None, "strip_accents": None, "tokenize_chinese_chars": True}
-    values = {name: said.get(name, default) for name, default in known.items()}
+    values: dict[str, Any] = {name: said.get(name, default) for name, default in known.items()}
     for name, value in values.items():
         may_be_none = name == "strip_accents" or name not in said
         if not (isinstance(value, bool) or value is None and may_be_none):
             allowed = "true, false or null" if name == "strip_accents" else "true or false"
             raise InputError(f"'{path}' says {name} is {value!r}; it must be {allowed}.")
-    lowercase, *others = values.values()
-    return judge(vocab, *others) if lowercase is None else Rules(lowercase, *others,
-                                                                f"says {RULES}")
+    lowercase, strip_accents, split_chinese = values.values()
+    if lowercase is None:
+        return judge(vocab, strip_accents, split_chinese)
+    return Rules(lowercase, strip_accents, split_chinese, f"says {RULES}")
 
 
 def save_whole(vocab: Sequence[str], rules: Rules, folder: Path) -> None:
