@@ -1,6 +1,7 @@
 """Attention: the fast kernel against the explicit steps."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -53,6 +54,21 @@ def test_qk_norm_ignores_lengths():
     with torch.no_grad():
         attention.query.weight.mul_(7)
     assert torch.allclose(before, attention(x), atol=1e-5)
+
+
+def test_the_gain_of_a_head_sharpens_that_head():
+    torch.manual_seed(0)
+    layer = MultiHeadAttention(SimpleNamespace(d_model=16, n_head=2, bias=False, qk_norm=True,
+                                               attention_dropout=0.0))
+    x = torch.randn(2, 5, 16)
+    with torch.no_grad():
+        layer.qk_gain.copy_(torch.tensor([1.0, 3.0])[:, None, None])
+        weights = layer.weights(x)  # [B, H, T, T]
+        q, k = (layer.split(part(x)) for part in (layer.query, layer.key))
+        for head, gain in enumerate((1.0, 3.0)):
+            unit = [h[:, head] / h[:, head].square().mean(-1, keepdim=True).sqrt() for h in (q, k)]
+            scores = gain * unit[0] @ unit[1].mT / 8**0.5
+            assert torch.allclose(weights[:, head], scores.softmax(-1), atol=1e-5)
 
 
 def test_scale_is_one_over_root_of_head_width():

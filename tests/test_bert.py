@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from parity import pair
 
 from bertlib.attention import sinusoids
 from bertlib.bert import PRESETS, BertConfig, BertForMaskedLM
 from bertlib.plumbing.files import InputError
 from bertlib.predict import attention_maps
+
+SMALL = dict(vocab_size=50, seq_len=16, d_model=16, n_head=2, n_layer=2)
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +142,32 @@ def test_attention_maps_are_what_the_fast_model_mixes_by():
     mixed = (maps[1] @ values).transpose(1, 2).flatten(2)
     bias = model.encoder.scores_bias(ids, None)
     assert torch.allclose(block.attention(x, bias), mixed, atol=1e-5)
+
+
+def test_a_pre_norm_encoder_ends_with_a_norm_and_begins_with_the_sinusoids():
+    model = BertForMaskedLM(BertConfig.preset("wiki", **SMALL)).eval()
+    ids = torch.randint(50, (2, 9))
+    hidden = model.encoder(ids)
+    assert hidden.mean(-1).abs().max() < 1e-5
+    assert (hidden.std(-1, correction=0) - 1).abs().max() < 1e-3
+    states: list[torch.Tensor] = []
+    model.encoder(ids, layers=states)
+    pair = torch.arange(9)[:, None] / 10_000 ** (torch.arange(0, 16, 2) / 16)  # [T, D/2]
+    waves = torch.stack((pair.sin(), pair.cos()), -1).flatten(1)  # [T, D]
+    given = model.encoder.embeddings.token.weight[ids] + waves
+    assert torch.allclose(states[0], F.layer_norm(given, (16,)), atol=1e-4)
+
+
+@pytest.mark.parametrize("preset", ["wiki", "bert_base"])
+def test_dropout_drops_embeddings_and_what_each_sublayer_adds(preset):
+    model = BertForMaskedLM(BertConfig.preset(preset, **SMALL)).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 1.0  # all of it
+    states: list[torch.Tensor] = []
+    x = torch.randn(2, 9, 16)
+    block = model.encoder.blocks[0]
+    plain = x if block.pre_norm else block.ffn_norm(block.attention_norm(x))
+    assert torch.equal(block(x), plain)
+    model.encoder(torch.randint(50, (2, 9)), layers=states)
+    assert states[0].abs().max() == 0

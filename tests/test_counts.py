@@ -46,6 +46,18 @@ def test_pmi_is_zero_for_independent_words():
     assert positive_pmi(torch.eye(4))[0, 0].item() == pytest.approx(math.log(4))
 
 
+def test_pmi_by_hand_with_contexts_to_the_power_of_three_quarters():
+    pairs = torch.tensor([[16.0, 0.0], [240.0, 16.0]])  # contexts 256 and 16: powers 64 and 8
+    joint = (pairs / 272).clamp(min=1e-9)
+    expected = [max(0.0, math.log(float(joint[word, context]) / one / other))
+                for word, one in enumerate((16 / 272, 256 / 272))
+                for context, other in enumerate((64 / 72, 8 / 72))]
+    assert expected[0] > 0.1 and expected[1] == 0 and expected[3] < 0.7
+    assert positive_pmi(pairs).flatten().tolist() == pytest.approx(expected)
+    less = [max(0.0, value - math.log(1.1)) for value in expected]
+    assert positive_pmi(pairs, shift=1.1).flatten().tolist() == pytest.approx(less, abs=1e-6)
+
+
 def zipf(rows: int, vocab_size: int) -> torch.Tensor:
     """Words drawn with the frequencies 1, 1/2, 1/3, ...: ids [rows, 128]."""
     share = 1 / torch.arange(1, vocab_size + 1)

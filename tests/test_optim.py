@@ -85,6 +85,22 @@ def test_muon_moves_each_matrix_along_its_own_gradient():
         assert torch.linalg.svdvals(step).max() < 1.3
 
 
+def test_muon_steps_as_pytorch_s_own_does():
+    """Theirs multiplies in bfloat16, on any processor; the momentum counts gradients otherwise."""
+    draw = torch.Generator().manual_seed(0)
+    starts = [torch.randn(shape, generator=draw) for shape in ((16, 64), (64, 16), (32, 32))]
+    ours, theirs = ([nn.Parameter(start.clone()) for start in starts] for _ in range(2))
+    pair = Muon(ours, 0.1, weight_decay=0.3), torch.optim.Muon(theirs, 0.1, weight_decay=0.3)
+    for _ in range(5):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape, generator=draw)
+            other.grad = one.grad.clone()
+        for optimizer in pair:
+            optimizer.step()
+    for start, one, other in zip(starts, ours, theirs, strict=True):
+        assert (one - other).norm() / (other - start).norm() < 0.02
+
+
 def test_groups_decay_matrices_only_and_cover_all_once():
     settings = Settings.make("smoke", weight_decay=0.5)
     model = BertForMaskedLM(settings.model_config(100))

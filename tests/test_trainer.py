@@ -1,10 +1,12 @@
 """The loop: it learns, adds up gradients rightly, and a stopped run loses nothing."""
 
+import math
 import os
 import signal
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from bertlib.bert import BertForMaskedLM
 from bertlib.data import Batches, load_dataset
@@ -37,6 +39,38 @@ def test_32_sequences_are_learned_by_heart(base, tmp_path, tokenizer):
         trainer.step += 1
     score = evaluate(trainer.model, iter([batch]), trainer.device, trainer.dtype)
     assert score.accuracy > 0.95
+
+
+def test_five_steps_are_those_of_a_plain_loop(base, tmp_path, tokenizer):
+    """Clipping, decay, micro batches and a schedule, each once more in the fewest words."""
+    recipe = dict(optimizer="adamw", schedule="cosine", warmup_iters=2, lr_decay_iters=5,
+                  max_iters=5, learning_rate=1e-2, min_learning_rate=1e-3, weight_decay=0.3,
+                  beta1=0.8, beta2=0.95, grad_clip=0.1, micro_steps=2, batch_size=8)
+    trainer = make_trainer(base, tmp_path, tokenizer, **recipe)
+    model, batches = make_trainer(base, tmp_path, tokenizer, **recipe).model, trainer.batches
+    batches = Batches(batches.paths, trainer.masker, tokenizer, batches.seed)
+    optimizer = torch.optim.AdamW(
+        [{"params": [p for p in model.parameters() if p.ndim == 2], "weight_decay": 0.3},
+         {"params": [p for p in model.parameters() if p.ndim != 2], "weight_decay": 0.0}],
+        betas=(0.8, 0.95))
+    cosine = [(1 + math.cos(math.pi * done / 3)) / 2 for done in range(3)]
+    for step, rate in enumerate((0.005, 0.01, *(0.001 + 0.009 * share for share in cosine))):
+        micro = [batches.next(8, 0.3 - 0.15 * step / 5) for _ in range(2)]
+        losses = [F.cross_entropy(model(b.input_ids, b.positions).logits, b.labels,
+                                  reduction="sum") for b in micro]
+        (sum(losses) / sum(len(b.labels) for b in micro)).backward()
+        norm = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
+        assert norm > 0.1  # else clipping would not be seen
+        for parameter in model.parameters():
+            parameter.grad.mul_(0.1 / norm)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        optimizer.zero_grad()
+    trainer.run()
+    assert trainer.step == 5
+    for name, weight in trainer.model.named_parameters():
+        assert torch.allclose(weight, model.get_parameter(name), atol=2e-6), name
 
 
 def test_accumulated_gradients_equal_those_of_the_large_batch(base, tmp_path, tokenizer):
