@@ -80,5 +80,5 @@ def test_nothing_but_the_given_layout():
     done = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True)
     top = {line.split("/")[0] for line in done.stdout.splitlines()}
     given = {"notebooks", "bertlib", "tests", "assets", "wiki", "README.md", "environment.yml",
-             "pyproject.toml", "LICENSE"}
+             "pyproject.toml", "LICENSE", "CITATION.cff"}
     assert {name for name in top if name[0] != "."} <= given
