@@ -23,7 +23,7 @@ from bertlib.masking import Masked
 STRENGTHS = tuple(2.0**power for power in range(-4, 14))  # what k is chosen from
 BLOCKS = 100  # of training chunks; each tenth block chooses k, and is counted afterwards
 SAMPLE = 20_000  # words of it that are guessed
-AT_ONCE = 8192  # holes: bounds the memory, for a hole may have thousands of candidates
+AT_ONCE = 256  # holes; their answers over all words are [256, V]
 
 
 def baselines(parts: Parts, puzzle: Masked, vocab_size: int, special_ids: list[int],
@@ -59,36 +59,30 @@ def beside(ids: ndarray, vocab_size: int) -> tuple[ndarray, ndarray]:
 
 
 class Table:
-    """How often each word stood in each context, as sorted keys: context * size + word."""
+    """How often each word stood in each context, as sorted cells: context * V + word."""
 
-    def __init__(self, contexts: ndarray, words: ndarray, size: int):
-        self.size = size
-        self.keys, self.counts = np.unique(contexts * size + words, return_counts=True)
-        self.words = self.keys % size
-        self.contexts, self.starts, self.lengths = np.unique(
-            self.keys // size, return_index=True, return_counts=True)
-        self.totals = _sums(np.repeat(np.arange(len(self.contexts)), self.lengths), self.counts,
-                            len(self.contexts))
+    def __init__(self, contexts: ndarray, words: ndarray, vocab_size: int):
+        self.vocab_size = vocab_size
+        self.cells, self.counts = np.unique(contexts * vocab_size + words, return_counts=True)
+        self.sums = np.concatenate([[0], self.counts.cumsum()])
 
-    def count(self, contexts: ndarray, words: ndarray) -> ndarray:
-        """How often each of `words` stood in the context beside it in `contexts`."""
-        return _look_up(self.keys, self.counts, contexts * self.size + words)
+    def seen(self, contexts: ndarray, words: ndarray) -> tuple[ndarray, ndarray]:
+        """How often each of `words` stood in the context beside it, and how often any did: [n]."""
+        def before(cells: ndarray) -> ndarray:
+            return self.sums[np.searchsorted(self.cells, cells)]
+        first = contexts * self.vocab_size
+        return (before(first + words + 1) - before(first + words),
+                before(first + self.vocab_size) - before(first))
 
-    def total(self, contexts: ndarray) -> ndarray:
-        """How often each of `contexts` occurred; 0 for one that was never seen."""
-        return _look_up(self.contexts, self.totals, contexts)
-
-    def listed(self, contexts: ndarray) -> tuple[ndarray, ndarray]:
-        """All words of each of `contexts`: number of the context in the list, place in the table.
-        """
-        length = self.width(contexts)
-        shift = _look_up(self.contexts, self.starts, contexts) - np.cumsum(length) + length
-        return (np.repeat(np.arange(len(contexts)), length),
-                np.arange(length.sum()) + np.repeat(shift, length))
-
-    def width(self, contexts: ndarray) -> ndarray:
-        """How many different words stood in each of `contexts`."""
-        return _look_up(self.contexts, self.lengths, contexts)
+    def rows(self, contexts: ndarray) -> ndarray:
+        """The counts of all words in each of `contexts` [n]: [n, V]."""
+        first, end = (np.searchsorted(self.cells, (contexts + more) * self.vocab_size)
+                      for more in (0, 1))
+        hole = np.repeat(np.arange(len(contexts)), end - first)
+        place = np.arange(len(hole)) + np.repeat(end - (end - first).cumsum(), end - first)
+        rows = np.zeros((len(contexts), self.vocab_size), np.float32)
+        rows[hole, self.cells[place] % self.vocab_size] = self.counts[place]
+        return rows
 
 
 class Neighbours:
@@ -105,8 +99,8 @@ class Neighbours:
         left, words, right = _ordinary(text, vocab_size, special_ids)
         share = np.bincount(words, minlength=vocab_size) + 0.5
         self.p = share / share.sum()  # [V]
-        self.pairs = Table(np.concatenate([left, right + self.size]), np.tile(words, 2), self.size)
-        self.triples = Table(left * self.size + right, words, self.size)
+        self.pairs = Table(np.concatenate([left, right + self.size]), np.tile(words, 2), vocab_size)
+        self.triples = Table(left * self.size + right, words, vocab_size)
 
     @classmethod
     def fit(cls, text: ndarray, vocab_size: int, special_ids: list[int]) -> "Neighbours":
@@ -118,84 +112,42 @@ class Neighbours:
         trial = cls(text[~held], vocab_size, special_ids)
         left, words, right = (ids[:: max(1, len(ids) // SAMPLE)]
                               for ids in _ordinary(text[held], vocab_size, special_ids))
-
         contexts, targets = np.concatenate([left, right + trial.size]), np.tile(words, 2)
-        trial.k_pair = _strength(trial.pairs.count(contexts, targets),
-                                 trial.pairs.total(contexts), trial.p[targets])
-        context = left * trial.size + right
-        k_triple = _strength(trial.triples.count(context, words), trial.triples.total(context),
+        trial.k_pair = _strength(*trial.pairs.seen(contexts, targets), trial.p[targets])
+        k_triple = _strength(*trial.triples.seen(left * trial.size + right, words),
                              trial.prior(left, right, words))
         return cls(text, vocab_size, special_ids, trial.k_pair, k_triple)
 
     def one(self, contexts: ndarray, words: ndarray) -> ndarray:
         """p(word | one neighbour) [n]; `contexts` as in `pairs`."""
-        seen, total = self.pairs.count(contexts, words), self.pairs.total(contexts)
-        return (seen + self.k_pair * self.p[words]) / (total + self.k_pair)
+        return _smooth(*self.pairs.seen(contexts, words), self.p[words], self.k_pair)
 
     def prior(self, left: ndarray, right: ndarray, words: ndarray) -> ndarray:
         """p(word | both neighbours) [n] by Bayes, as if the two were independent given the word."""
-        return _in_pieces(lambda *piece: (
-            self._product(*piece) / self._meet(*piece[:2])[-1],), left, right, words)[0]
+        return _in_pieces(lambda *some: (_at(self._prior(*some[:2]), some[2]),),
+                          left, right, words)[0]
 
     def both(self, left: ndarray, right: ndarray, words: ndarray) -> tuple[ndarray, ndarray]:
         """p(word | both neighbours) [n], and the likeliest words [n] there."""
-        singles = self.best_one(left), self.best_one(right + self.size)
-        found, best = _in_pieces(self._both, left, right, words, *singles)
+        def answer(left: ndarray, right: ndarray, words: ndarray) -> tuple[ndarray, ndarray]:
+            counts = self.triples.rows(left * self.size + right)  # [n, V]
+            p = _smooth(counts, counts.sum(1, keepdims=True), self._prior(left, right),
+                        self.k_triple)
+            return _at(p, words), p.argmax(1)
+        found, best = _in_pieces(answer, left, right, words)
         return found, best
 
     def best_one(self, contexts: ndarray) -> ndarray:
         """The likeliest word [n] given one neighbour, by `one`; `contexts` as in `pairs`."""
-        table = self.pairs
-        group = np.repeat(np.arange(len(table.contexts)), table.lengths)
-        score = table.counts + self.k_pair * self.p[table.words]
-        most = int(self.p.argmax())  # of all words that were not seen there it is the likeliest
-        best, top = _best(group, score, table.words, len(table.contexts))
-        best[top < self.k_pair * self.p[most]] = most
-        return _look_up(table.contexts, best, contexts, missing=most)
+        return _in_pieces(lambda some: (self._rows(some).argmax(1),), contexts)[0]
 
-    def _both(self, left, right, words, *singles) -> tuple[ndarray, ndarray]:
-        """As `both`; `singles` are the best words [n] by each neighbour alone.
+    def _rows(self, contexts: ndarray) -> ndarray:
+        counts = self.pairs.rows(contexts)
+        return _smooth(counts, counts.sum(1, keepdims=True), self.p.astype(np.float32), self.k_pair)
 
-        Only these can win: the best of one side, the best by the prior, and words of the triples.
-        """
-        hole, tried, product, total = self._meet(left, right)
-        found = self._smooth(left, right, words, self._product(left, right, words) / total)
-        whole = np.arange(len(left))
-        third, place = self.triples.listed(left * self.size + right)
-        hole, tried = (np.concatenate(parts) for parts in (
-            (whole, whole, whole, third),
-            (*singles, _best(hole, product, tried, len(left))[0], self.triples.words[place])))
-        product = self._product(left[hole], right[hole], tried) / total[hole]
-        score = self._smooth(left[hole], right[hole], tried, product)
-        return found, _best(hole, score, tried, len(left))[0]
-
-    def _product(self, left, right, words) -> ndarray:
-        return self.one(left, words) * self.one(right + self.size, words) / self.p[words]
-
-    def _smooth(self, left, right, words, prior) -> ndarray:
-        context = left * self.size + right
-        seen, total = self.triples.count(context, words), self.triples.total(context)
-        return (seen + self.k_triple * prior) / (total + self.k_triple)
-
-    def _meet(self, left, right) -> tuple[ndarray, ndarray, ndarray, ndarray]:
-        """Words seen beside both neighbours: number of the hole, word, its `_product`; and the
-        sum [n] of the latter over the whole vocabulary, for which these few words suffice.
-        """
-        near, far = left, right + self.size  # the context with fewer words, and the other
-        swap = self.pairs.width(near) > self.pairs.width(far)
-        near, far = np.where(swap, far, near), np.where(swap, near, far)
-        order = np.argsort(far, kind="stable")  # neighbours in memory are looked up together
-        hole, place = self.pairs.listed(near[order])
-        hole, words, mine = order[hole], self.pairs.words[place], self.pairs.counts[place]
-        theirs = self.pairs.count(far[hole], words)
-        hole, words, mine, theirs = (x[theirs > 0] for x in (hole, words, mine, theirs))
-
-        mass_near, mass_far = (self.pairs.total(x) + self.k_pair for x in (near, far))
-        p, k = self.p[words], self.k_pair
-        scale = mass_near[hole] * mass_far[hole] * p
-        product = (mine + k * p) * (theirs + k * p) / scale
-        seen = (1 - k / mass_near) * (1 - k / mass_far)  # what the counts alone add up to
-        return hole, words, product, 1 - seen + _sums(hole, mine * theirs / scale, len(left))
+    def _prior(self, left: ndarray, right: ndarray) -> ndarray:
+        product = self._rows(left) * self._rows(right + self.size) / self.p.astype(np.float32)
+        return product / product.sum(1, keepdims=True)  # [n, V]
 
     def score(self, left: ndarray, right: ndarray, labels: ndarray) -> dict[str, float]:
         """Loss and accuracy of both answers, at holes with these neighbours and true words."""
@@ -216,35 +168,21 @@ def _ordinary(text, vocab_size, special_ids) -> tuple[ndarray, ndarray, ndarray]
     return left[keep], words[keep], right[keep]
 
 
+def _smooth(seen, total, prior, k: float) -> ndarray:
+    return (seen + k * prior) / (total + k)
+
+
 def _strength(seen, total, prior) -> float:
-    """The k that gives held-out words the smallest loss."""
-    return min(STRENGTHS, key=lambda k: -np.log((seen + k * prior) / (total + k)).mean())
+    """The k that makes the loss of held-out words smallest."""
+    return min(STRENGTHS, key=lambda k: -np.log(_smooth(seen, total, prior, k)).mean())
 
 
-def _look_up(keys, values, wanted, missing: int = 0) -> ndarray:
-    """`values` at the places of `wanted` in the sorted `keys`, `missing` where they are not."""
-    if len(keys) == 0:
-        return np.full(len(wanted), missing)
-    place = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
-    return np.where(keys[place] == wanted, values[place], missing)
-
-
-def _sums(group, values, count: int) -> ndarray:
-    return np.bincount(group, values, minlength=count)
-
-
-def _best(group, score, words, count: int) -> tuple[ndarray, ndarray]:
-    """In each group the word with the highest score (of equals the first one), and that score."""
-    top = np.full(count, -np.inf)
-    np.maximum.at(top, group, score)
-    first = np.flatnonzero(score == top[group])[::-1]
-    best = np.zeros(count, np.int64)
-    best[group[first]] = words[first]
-    return best, top
+def _at(rows: ndarray, words: ndarray) -> ndarray:
+    return rows[np.arange(len(words)), words]
 
 
 def _in_pieces(function, *arrays) -> tuple[ndarray, ...]:
-    """`function` on some holes at a time; it gives a tuple of arrays."""
+    """`function` on some holes at a time; it returns a tuple of arrays."""
     steps = range(0, len(arrays[0]), AT_ONCE)
     pieces = [function(*(array[i : i + AT_ONCE] for array in arrays)) for i in steps]
     return tuple(np.concatenate(parts) for parts in zip(*pieces, strict=True))
