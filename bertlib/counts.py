@@ -1,7 +1,7 @@
 """Count first, then learn: what can be known of words before a single gradient step.
 
-Two closed forms, both from the training split alone. How often a word occurs gives the decoder's
-bias; which words keep company gives the embeddings. Sources: Levy & Goldberg 2014 (word vectors
+Two closed forms, both from the training split alone. How often a word occurs makes the decoder's
+bias; which words keep company makes the embeddings. Sources: Levy & Goldberg 2014 (word vectors
 are a factorised matrix of pointwise mutual information); Levy, Goldberg & Dagan 2015, section 3
 (weights by distance, context counts to the power 0.75, columns times sqrt(singular value)).
 """
@@ -17,7 +17,7 @@ from bertlib.plumbing.files import InputError
 
 MOST_CONTEXTS = 8192  # context words: the most frequent ones; rarer ones add little but columns
 
-Parts = Iterable[Tensor]  # training chunks [n, T] a tensor, such as `Dataset.slices()` gives
+Parts = Iterable[Tensor]  # training chunks [n, T] a tensor, such as `Dataset.slices()` yields
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def start_from_counts(model: BertForMaskedLM, slices: Callable[[], Parts], speci
                       how: CountStart | None) -> None:
     """Set the decoder's bias and the (tied) token embeddings of a fresh model from counts.
 
-    `slices()` gives the training chunks and is called twice. Words without counted company,
+    `slices()` returns the training chunks and is called twice. Words without counted company,
     special tokens among them, keep their random embeddings; `how=None` sets the bias only.
     """
     table = model.encoder.embeddings.token.weight  # [V, D]

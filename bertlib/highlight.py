@@ -1,6 +1,6 @@
 """A page with hidden words and what a model says of them, as plain text and as HTML.
 
-Pure functions of a `Page`: the same page gives the same bytes. The HTML says everything in words
+Pure functions of a `Page`: the same page makes the same bytes. The HTML says everything in words
 and tables, so that it can be read without style, colour or script (sites that show notebooks
 strip them); text stays text, see `literal`.
 

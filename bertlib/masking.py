@@ -113,7 +113,7 @@ class Masker:
         return hidden.masked_fill(draw < config.masked, self.mask_id)
 
     def __call__(self, ids: Tensor, generator: torch.Generator, rate: float | None = None):
-        """Mask a batch of ids [B, T] (int64); gives `Masked`, leaves `ids` as they are."""
+        """Mask a batch of ids [B, T] (int64); returns `Masked`, leaves `ids` as they are."""
         positions = self.choose(ids, self.config.rate if rate is None else rate, generator)
         labels = ids.reshape(-1)[positions]
         return self.puzzle(ids, positions, labels, self.replace(labels, generator))

@@ -203,7 +203,7 @@ class Trainer:
         self.seconds += seconds
 
     def _agree(self, due: bool) -> bool:
-        """Let all ranks go by the slowest clock and by any interrupt; gives if one is due."""
+        """Let all ranks go by the slowest clock and any interrupt; returns if a save is due."""
         self.seconds, stopped, saves = self.ranks.most(self.seconds, self.interrupted, due)
         self.stopped = bool(stopped)
         return bool(saves)

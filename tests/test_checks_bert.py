@@ -111,7 +111,7 @@ LOSSES = [
     (row_means, "means of the rows"),
     (lambda x, y: -chosen(x, y, y != -100), "sign"),
     (lambda x, y: F.cross_entropy(x.softmax(-1).flatten(0, 1), y.flatten()), "twice"),
-    (by_exp, "200 gives infinity"),
+    (by_exp, "200 makes infinity"),
 ]
 
 

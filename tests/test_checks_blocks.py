@@ -96,7 +96,7 @@ WRONG = [
     (check_pre_norm, lambda x, a, f, n, m: a(n(x)) + f(m(a(n(x)))), "first residual was forgotten"),
     (check_pre_norm, lambda x, a, f, n, m: x + f(m(x + a(n(x)))), "old x; what attention added"),
     (check_pre_norm, lambda x, a, f, n, m: x + a(n(x)) + f(m(x)), "reads the old x"),
-    (check_pre_norm, lambda x, a, f, n, m: x + n(a(x)) + m(f(x + n(a(x)))), "sublayer gives"),
+    (check_pre_norm, lambda x, a, f, n, m: x + n(a(x)) + m(f(x + n(a(x)))), "sublayer returns"),
     (check_pre_norm, lambda x, a, f, n, m: x + a(n(x)) + f(n(x + a(n(x)))), "used twice"),
     (check_pre_norm, lambda x, a, f, n, m: x + a(n(x)) + f(x + a(n(x))), "second norm"),
     (check_pre_norm, lambda x, a, f, n, m: x + a(x) + f(m(x + a(x))), "first norm"),

@@ -161,7 +161,7 @@ RIGHT = [
 ]
 
 WRONG = [
-    (m.check_choose, lambda *a: None, "gives nothing back"),
+    (m.check_choose, lambda *a: None, "returns nothing"),
     (m.check_choose, lambda ids, *a: torch.arange(12), "[CLS] was masked"),
     (m.check_choose, but(m.PAD, m.SEP), "[CLS] was masked"),
     (m.check_choose, but(m.PAD, m.CLS), "[SEP] was masked"),
@@ -183,7 +183,7 @@ WRONG = [
     (m.check_replace, replace_shares(0.8, 0.02), "10% of the remaining fifth"),
     (m.check_replace, replace_shares(0.6, 0.2), "80%, 10% and 10% are asked for"),
     (m.check_replace, overwrite, "overwrite a tenth of the [MASK]s"),
-    (m.check_replace, in_place, "labels themselves were changed"),
+    (m.check_replace, in_place, "labels itself was changed"),
     (m.check_replace, replace_with(good_picks, lambda labels: ()), "one draw decides"),
     (m.check_replace, replace_with(lambda labels, ordinary, g: torch.randint(
         1_000, labels.shape, generator=g)), "may be special tokens"),
@@ -198,7 +198,7 @@ WRONG = [
     (m.check_labels, lambda *a: make_labels(*a).flatten(), "still flat"),
     (m.check_labels, lambda ids, shown, p: ids.flatten()[p], "the K labels"),
     (m.check_labels, lambda *a: make_labels(*a).float(), "no int64"),
-    (m.check_labels, overwriting_ids, "were changed"),
+    (m.check_labels, overwriting_ids, "itself was changed"),
     (m.check_bigram, lambda text, left, v: torch.zeros_like(left), "always 0"),
     (m.check_bigram, lambda *a: bigram_guess(*a, turned=True), "the word before the context"),
     (m.check_bigram, lambda *a: bigram_guess(*a, turned=True, backoff=False), "does not back off"),

@@ -26,7 +26,7 @@ RANKS = [
     (lambda x, y: x.softmax(1).gather(1, y[:, None])[:, 0], "not its rank"),
     (lambda x, y: (x >= x.gather(1, y[:, None])).sum(1), "very same logit"),
     (lambda x, y: (1 + beaten(x, y))[:, None], "shape"),
-    (lambda x, y: None, "nothing back"),
+    (lambda x, y: None, "returns nothing"),
 ]
 
 

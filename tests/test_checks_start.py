@@ -73,7 +73,7 @@ WRONG = [
     (check_temperature, lambda x, t: (x / 2).softmax(-1), "not for 0.5"),
     (check_temperature, lambda x, t: shifted(x, t, x.max()), "its own largest"),
     (check_temperature, lambda x, t: (x / t).softmax(1), "IndexError"),
-    (check_temperature, in_place, "were changed"),
+    (check_temperature, in_place, "itself was changed"),
 ]
 RIGHT = [
     (check_rank, lambda x, y: 1 + int((x > x[y]).sum())),

@@ -164,7 +164,7 @@ WRONG = [
     (check_fertility, lambda rows: fertility(rows) - 1, "only the pieces with ##"),
     (check_fertility, mean_of_means, "mean of means"),
     (check_fertility, lambda rows: fertility(rows, (*FRAME, "[UNK]")), "[UNK] is left out"),
-    (check_fertility, lambda rows: None, "nothing back"),
+    (check_fertility, lambda rows: None, "returns nothing"),
     (check_join, lambda tokens: " ".join(tokens), "[CLS], [SEP] and [PAD] are left"),
     (check_join, lambda tokens: " ".join(t for t in tokens if t not in FRAME), "not joined"),
     (check_join, lambda tokens: "".join(t for t in tokens if t not in FRAME).replace("##", ""),

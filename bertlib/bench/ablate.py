@@ -111,7 +111,7 @@ GROUPS: dict[str, tuple[Row, ...]] = {
 
 
 def measure(row: Row, minutes: float, seed: int, chunks: int, base: Path, label: str) -> dict:
-    """Train one row in a temporary folder; gives its result as plain values."""
+    """Train one row in a temporary folder; returns its result as plain values."""
     common = dict(budget_minutes=minutes, seed=seed, val_chunks=256, final_chunks=chunks,
                   val_interval=50)
     settings = Settings.make(row.preset, **common | row.changes)

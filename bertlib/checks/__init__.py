@@ -1,16 +1,17 @@
 """Checkers of the exercises: `check_x(answer)` says "right", or "not yet: " and what is wrong.
 
 One module a lesson. A checker runs the answer on small inputs and compares what comes back with
-the right value and with what known mistakes give, so that it can name the mistake.
+the right value and with what known mistakes return, so that it can name the mistake.
 """
 
+import inspect
 from collections.abc import Callable
 from functools import wraps
 from itertools import product
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Answer = Callable[..., Any]
 
@@ -19,18 +20,50 @@ class NotYet(Exception):
     """An answer is not right yet; the message says why."""
 
 
-def checker(check: Callable[[Answer], None]) -> Callable[[Answer], str]:
-    """Turn a function that raises `NotYet` into a checker that says so in words."""
+def checker(check: Callable[[Answer], None], guard: bool = True) -> Callable[[Answer], str]:
+    """Turn a function that raises `NotYet` into a checker that says so in words.
+
+    `guard=False`: the answer may return nothing and change what it is given.
+    """
     @wraps(check)
     def say(answer: Answer) -> str:
         try:
-            check(answer)
+            check(guarded(answer) if guard else answer)
         except NotYet as reason:
             return f"not yet: {reason}"
         except Exception as error:  # whatever the answer may do
             return f"not yet: it stops with {type(error).__name__}: {str(error)[:120]}"
         return "right"
     return say
+
+
+def guarded(answer: Answer) -> Answer:
+    """The answer; called, it raises `NotYet` if it returns nothing or changes a tensor it is given.
+
+    A class or a module is left as it is.
+    """
+    if not callable(answer) or isinstance(answer, type | nn.Module):
+        return answer
+
+    @wraps(answer)
+    def call(*given: Any, **named: Any) -> Any:
+        kept = [(value, value.clone()) for value in (*given, *named.values())
+                if isinstance(value, Tensor)]
+        got = answer(*given, **named)
+        for value, before in kept:
+            if not value.equal(before) and not value.allclose(before, equal_nan=True):
+                raise NotYet(f"{_name(answer, given, named, value)} itself was changed; compute "
+                             "new tensors")
+        if got is None:
+            raise NotYet("it returns nothing; end with return")
+        return got
+    return call
+
+
+def _name(answer: Answer, given: tuple, named: dict[str, Any], value: Tensor) -> str:
+    """What the answer calls that value."""
+    bound = inspect.signature(answer).bind(*given, **named).arguments
+    return next((name for name, one in bound.items() if one is value), "what it was given")
 
 
 def same(one: Any, other: Any, tolerance: float = 1e-4) -> bool:
@@ -50,11 +83,9 @@ def expect(got: Any, right: Any, mistakes: dict[str, Any] | None = None,
            hint: str = "the values are others", tolerance: float = 1e-4) -> None:
     """Raise `NotYet` unless `got` is `right`.
 
-    mistakes: what is wrong, in words -> the value that this mistake gives. `hint` is said when
+    mistakes: what is wrong, in words -> the value that this mistake returns. `hint` is said when
     none of them fits. The shape is named where it differs.
     """
-    if got is None:
-        raise NotYet("it gives nothing back; end with return")
     if same(got, right, tolerance):
         return
     for words, value in (mistakes or {}).items():
@@ -62,7 +93,7 @@ def expect(got: Any, right: Any, mistakes: dict[str, Any] | None = None,
             raise NotYet(words)
     if isinstance(right, Tensor):
         if not isinstance(got, Tensor):
-            raise NotYet(f"it gives {type(got).__name__}, not a tensor")
+            raise NotYet(f"it returns {type(got).__name__}, not a tensor")
         if got.shape != right.shape:
             raise NotYet(f"the shape is {tuple(got.shape)}, it should be {tuple(right.shape)}")
         if got.is_floating_point() and not got.isfinite().all():

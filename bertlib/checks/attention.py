@@ -59,9 +59,7 @@ def check_scores(answer):
     """answer(q, k), both [B, H, T, D/H] -> scaled scores [B, H, T, T]."""
     for width in (5, 7):
         q, k = _draw(0, 2, 3, 4, width), _draw(1, 2, 3, 4, width)
-        kept = q.clone(), k.clone()
         got = answer(q, k)
-        require(same((q, k), kept), "q or k itself was changed; compute new tensors")
         right = q @ k.transpose(-2, -1) / math.sqrt(width)
         fixed = f"right for heads of 5 features, wrong for {width}; read the width off q"
         hint = "q @ k.transpose(-2, -1), divided by the root of D/H"
@@ -85,7 +83,7 @@ def _mask_mistakes(scores: Tensor, mask: Tensor) -> dict[str, Tensor]:
         rows: torch.where(queries, scores, -math.inf).softmax(-1),
         rows + " (and -inf)": torch.where(queries, scores, -1e9).softmax(-1),
         "queries were struck out, not keys, and after the softmax": plain * queries,
-        "keys *and* queries were struck out: a row with nobody left to read gives nan":
+        "keys *and* queries were struck out: a row with nobody left to read becomes nan":
             torch.where(keys & queries, scores, -math.inf).softmax(-1),
         "keys *and* queries were struck out: strike out keys only":
             torch.where(keys & queries, scores, -1e9).softmax(-1),
@@ -103,9 +101,7 @@ def check_masked_weights(answer):
     """answer(scores [B, H, T, T], attention_mask [B, T] bool) -> weights [B, H, T, T]."""
     mask = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]]).bool()
     scores = _draw(2, 2, 3, 4, 4) + 6 * ~mask[:, None, None, :]  # padding is tempting
-    kept = scores.clone()
     got = answer(scores, mask)
-    require(same(scores, kept), "scores itself was changed; compute new tensors")
     right = scores.masked_fill(~mask[:, None, None, :], -math.inf).softmax(-1)
     hint = "mask the scores at the keys with -inf, then take the softmax over dim -1"
     if isinstance(got, Tensor) and got.shape == right.shape and got.isfinite().all():
@@ -133,7 +129,7 @@ def _split_mistakes(x: Tensor, n_head: int) -> dict[str, Tensor]:
         "H stands before B; the order is [B, H, T, D/H]": right.transpose(0, 1),
         "B and H are merged into one axis; keep both": right.flatten(0, 1),
         "n_head is how many heads there are, not how wide they are": _split(x, d),
-        "nothing was cut: it gives x back": x,
+        "nothing was cut: it returns x": x,
         "all heads got the same slice": right[:, :1].expand(-1, n_head, -1, -1),
     }
 
@@ -145,7 +141,7 @@ def check_split(answer):
         x = _draw(seed, 2, length, width)
         got = answer(x, n_head)
         require(not isinstance(got, list | tuple),
-                "it gives several tensors; stack them along dim 1")
+                "it returns several tensors; stack them along dim 1")
         expect(got, _split(x, n_head), _split_mistakes(x, n_head),
                "first [B, T, H, D/H], then exchange T and H")
 
@@ -193,9 +189,7 @@ def check_multi_head(answer):
     """answer(x [B, T, D], w_q, w_k, w_v [D, D], n_head, attention_mask [B, T]) -> [B, T, D]."""
     x, (w_q, w_k, w_v) = _draw(3, 2, 5, 6), _draw(4, 3, 6, 6).unbind(0)
     mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
-    kept = x.clone()
     got = answer(x, w_q, w_k, w_v, 2, mask)
-    require(same(x, kept), "x itself was changed; compute new tensors")
     if isinstance(got, Tensor):
         require(got.shape != (2, 2, 5, 3), "the heads are not merged: transpose, then flatten")
         require(not same(got, x @ w_v), "nothing was mixed: every token keeps its own value")
@@ -222,7 +216,7 @@ def check_entropy(answer):
         "the logarithm has base 2; nats need the natural one": right / math.log(2),
         "the sign is turned around": -right,
         "that is the mean over the keys; take the sum": right / 4,
-        "that is a share of the most, ln T; give nats": right / math.log(4),
+        "that is a share of the most, ln T; return nats": right / math.log(4),
         "that is e to the entropy": right.exp(),
         "the sum runs over the queries (dim -2); a row is one distribution: dim -1":
             torch.special.entr(weights).sum(-2),
@@ -232,7 +226,4 @@ def check_entropy(answer):
         "the sum is missing: one number for each row": torch.special.entr(weights),
         "each logarithm counts by its weight: w ln w": -weights.log().sum(-1),
     }
-    kept = weights.clone()
-    got = answer(weights)
-    require(same(weights, kept), "weights itself was changed; compute new tensors")
-    _expect(got, right, mistakes, "minus the sum over the last axis of w ln w")
+    _expect(answer(weights), right, mistakes, "minus the sum over the last axis of w ln w")

@@ -30,7 +30,7 @@ def feature_waves(length: int, width: int, factor: int) -> Tensor:
 
 @checker
 def check_sinusoids(answer):
-    """`answer(length, width)` gives the position codes [T, D] of Vaswani et al. 2017, 3.5."""
+    """`answer(length, width)` returns the position codes [T, D] of Vaswani et al. 2017, 3.5."""
     length, width = 7, 6
     pair = torch.arange(width // 2)
     right = sinusoids(length, width)
@@ -150,7 +150,7 @@ def check_masked_loss(answer):
     expect(answer(logits.clone(), labels.clone()), right, mistakes, "the loss is another number")
     large = torch.tensor([[[200.0, 0.0], [0.0, 0.0]]])  # [1, 2, V]
     got = torch.as_tensor(answer(large, torch.tensor([[1, -100]])))
-    require(bool(got.isfinite().all()), "a logit of 200 gives infinity; use logsumexp, which "
+    require(bool(got.isfinite().all()), "a logit of 200 makes infinity; use logsumexp, which "
             "subtracts the largest logit before exp")
     expect(got, torch.tensor(200.0), hint="with a logit of 200 the loss should be 200")
 
@@ -190,7 +190,7 @@ FORGOTTEN = {
 
 
 def size_mistakes(*sizes: int) -> dict[str, int]:
-    """What counting BERT of these sizes (as in `bert_parts`) gives with one mistake each."""
+    """What counting BERT of these sizes (as in `bert_parts`) returns with one mistake each."""
     parts = bert_parts(*sizes)
     right, (_, _, width, layers, d_ff) = sum(parts.values()), sizes
     block = 4 * width**2 + 9 * width + 2 * width * d_ff + d_ff
@@ -217,4 +217,4 @@ def check_n_parameters(answer):
     hint = "" if got is None else f"for the sizes {sizes} it is off by {float(got) - right:+,.0f}"
     expect(got, right, size_mistakes(*sizes), hint, tolerance=1e-9)
     base = int(answer(30522, 512, 768, 12, 3072))
-    require(base == 109_514_298, f"BERT base has 109,514,298 parameters, it gives {base:,}")
+    require(base == 109_514_298, f"BERT base has 109,514,298 parameters, it returns {base:,}")

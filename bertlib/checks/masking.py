@@ -19,7 +19,7 @@ def page() -> Tensor:
 
 
 def drawn(call, what: str) -> Tensor:
-    """What `call(generator)` gives, if it hangs on that generator and on nothing else."""
+    """What `call(generator)` returns, if it hangs on that generator and on nothing else."""
     def once(seed: int, world: int):
         torch.manual_seed(world)
         return call(torch.Generator().manual_seed(seed))
@@ -46,12 +46,11 @@ def check_choose(answer):
         return answer(ids.clone(), special, RATE, generator)
 
     positions = call(torch.Generator().manual_seed(0))
-    require(positions is not None, "it gives nothing back; end with return")
-    require(isinstance(positions, Tensor), "it gives no tensor")
-    require(positions.dtype != torch.bool, "it gives a table of true and false; the task wants "
+    require(isinstance(positions, Tensor), "it returns no tensor")
+    require(positions.dtype != torch.bool, "it returns a table of true and false; the task wants "
             "the places: table.flatten().nonzero().flatten()")
     require(positions.ndim == 1 and not positions.is_floating_point(),
-            "it should give whole numbers [K], places in the flattened batch")
+            "it should return whole numbers [K], places in the flattened batch")
     require(len(positions) > 0, "no position is chosen")
     require(bool(((positions >= 0) & (positions < ids.numel())).all()),
             "a position lies outside the batch")
@@ -72,7 +71,7 @@ def _check_share(rows: list[int]) -> None:
             f"its 20 words, not {rows[3]}")
     require(len(set(rows[:3])) == 1, f"the rows hide {rows} words; full rows must all hide the "
             "same number, so choose within each row")
-    require(rows == [6, 6, 6, 3], f"the rows hide {rows} words; round(rate * words) gives "
+    require(rows == [6, 6, 6, 3], f"the rows hide {rows} words; round(rate * words) makes "
             "[6, 6, 6, 3]")
 
 
@@ -83,15 +82,11 @@ def check_replace(answer):
     labels = ORDINARY[torch.arange(20_000) % len(ORDINARY)]
 
     def call(generator):
-        given, ordinary = labels.clone(), ORDINARY.clone()
-        shown = answer(given, MASK, ordinary, generator)
-        require(same(given, labels), "labels themselves were changed, but they are the answers")
-        return shown
+        return answer(labels.clone(), MASK, ORDINARY.clone(), generator)
 
     shown = call(torch.Generator().manual_seed(0))
-    require(shown is not None, "it gives nothing back; end with return")
     require(isinstance(shown, Tensor) and shown.shape == labels.shape,
-            "it should give one token for each label: a tensor [K]")
+            "it should return one token for each label: a tensor [K]")
     seeds = [call(torch.Generator().manual_seed(seed)) for seed in range(40)]
     masked = [float((one == MASK).float().mean()) for one in seeds]
     require(min(masked) < 1, "every hole shows [MASK]; 10% should show a random word and 10% the "
@@ -152,12 +147,9 @@ def check_labels(answer):
         "these are the K labels; put them into a table [B, T]": flat[positions],
         "it is still flat; give it the shape of ids: .view_as(ids)": right.flatten(),
     }
-    given = ids.clone(), input_ids.clone(), positions.clone()
-    got = answer(*given)
+    got = answer(ids.clone(), input_ids.clone(), positions.clone())
     expect(got, right, mistakes, "the labels are others")
     require(got.dtype == torch.int64, "the labels are no int64, which F.cross_entropy wants")
-    kept = all(same(a, b) for a, b in zip(given, (ids, input_ids, positions), strict=True))
-    require(kept, "ids, input_ids or positions were changed; write into a new tensor")
 
 
 @checker

@@ -95,7 +95,7 @@ def true_loss(model: BertForMaskedLM, puzzle: Masked) -> float:
 def train(world: World, model: BertForMaskedLM, steps: int = 150, lr: float = 3e-3,
           loss_of: Loss = masked_loss, mask: Masker | None = None, ids: Tensor | None = None,
           score: Callable[[BertForMaskedLM], float] | None = None) -> tuple[Curve, float]:
-    """Train, and give (steps, scores) of every tenth step and the last loss that the loop saw.
+    """Train, and return (steps, scores) of every tenth step and the last loss that the loop saw.
 
     The holes: how the loss is taken, who masks, which rows are learned, what is measured. The
     default of each is the right one; `score` is then the validation loss with frozen masks.

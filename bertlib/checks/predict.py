@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from bertlib.checks import checker, expect, require, same
 
 @checker
 def check_rank(answer):
-    """`answer(logits [K, V], labels [K])` gives the rank of each true word, 1 for the best."""
+    """`answer(logits [K, V], labels [K])` returns the rank of each true word, 1 for the best."""
     draw = torch.Generator().manual_seed(0)
     logits = torch.randn(9, 11, generator=draw)
     labels = torch.tensor([3, 0, 10, 7, 7, 2, 5, 9, 1])
@@ -38,7 +39,7 @@ def check_rank(answer):
 
 @checker
 def check_top_k(answer):
-    """`answer(logits [K, V], labels [K], k)` gives the share of true words among the k best."""
+    """`answer(logits [K, V], labels [K], k)` returns the share of true words among the k best."""
     draw = torch.Generator().manual_seed(5)
     logits, labels = torch.randn(40, 12, generator=draw), torch.arange(40) % 12
     logits[torch.arange(40), labels] += 0.8
@@ -58,7 +59,7 @@ def check_top_k(answer):
         "it is the share of guesses that hit; a hole counts as one, so divide by the holes alone":
             right / k,
         "it is a count; divide by the number of holes": right * 40,
-        "it is in percent; give a share between 0 and 1": right * 100,
+        "it is in percent; return a share between 0 and 1": right * 100,
         "one guess too few is looked at": share(rank < k),
         "one guess too many is looked at": share(rank <= k + 1),
         "it is the share of *misses*": 1 - right,
@@ -84,7 +85,7 @@ RIGHT = [1, 1, 0, 0, 0, 1, 0, 0, 1, 1, 0, 1, 0, 0]
 
 
 def calibration_mistakes(confidence: Tensor, hit: Tensor, bins: int) -> dict[str, float]:
-    """Mistake in words -> the value that it gives; under "" the right value."""
+    """Mistake in words -> the value that it returns; under "" the right value."""
     rows, inside = binned(confidence, hit, bins), confidence < 1
     open_end = binned(confidence[inside], hit[inside], bins)
 
@@ -110,7 +111,7 @@ def calibration_mistakes(confidence: Tensor, hit: Tensor, bins: int) -> dict[str
             weighted(rows, lambda _sure, accuracy, middle: abs(accuracy - middle)),
         "the gaps are added up by count; divide by the number of guesses": right * len(hit),
         "the gaps are added up; weight each by its share of the guesses": sum(gaps),
-        "it is in percent; give a share between 0 and 1": right * 100,
+        "it is in percent; return a share between 0 and 1": right * 100,
         "the gaps are squared; take absolute values": squared,
         "the gaps are squared (and the root is taken); take absolute values": math.sqrt(squared),
         "a confidence of exactly 1 falls out of the last bin": weighted(open_end, apart, len(hit)),
@@ -124,7 +125,7 @@ def calibration_mistakes(confidence: Tensor, hit: Tensor, bins: int) -> dict[str
 
 @checker
 def check_calibration_error(answer):
-    """`answer(confidence [K], right [K] of 0 and 1, bins)` gives the gap of Guo et al. 2017."""
+    """`answer(confidence [K], right [K] of 0 and 1, bins)` returns the gap of Guo et al. 2017."""
     confidence, hit, bins = torch.tensor(CONFIDENCE), torch.tensor(RIGHT).float(), 5
     mistakes = calibration_mistakes(confidence, hit, bins)
     right = mistakes.pop("")
@@ -156,7 +157,7 @@ def hidden_logs(model, ids: Tensor, mask: int, places: list[int], labels: Tensor
 
 
 def likelihood_mistakes(model, ids: Tensor, mask: int) -> dict[str, Tensor]:
-    """Mistake in words -> the value that it gives; under "" the right value."""
+    """Mistake in words -> the value that it returns; under "" the right value."""
     end = len(ids) - 1
     words, masks = list(range(1, end)), torch.full_like(ids, mask)
 
@@ -188,27 +189,29 @@ def likelihood_mistakes(model, ids: Tensor, mask: int) -> dict[str, Tensor]:
         "the sign is turned around: that is a loss": -right,
         "the sign is turned around, and it is the mean: that is a loss": -alone.mean(),
         "probabilities are added; add their logarithms": alone.exp().sum(),
-        "it is the product of the probabilities; give its logarithm": right.exp(),
+        "it is the product of the probabilities; return its logarithm": right.exp(),
         "the logarithm has base 2; nats need the natural one": right / math.log(2),
         "the logarithm has base 10; nats need the natural one": right / math.log(10),
         "logits are added; log_softmax turns them into log-probabilities": logs(raw=True).sum(),
     }
 
 
-@checker
+@partial(checker, guard=False)
 @torch.no_grad()
 def check_pseudo_log_likelihood(answer):
-    """`answer(model, ids [T], mask_id)` gives the sum of Salazar et al. 2020 for [CLS] .. [SEP]."""
+    """`answer(model, ids [T], mask_id)` returns the sum of Salazar 2020 for [CLS] .. [SEP]."""
     model, ids, mask = tiny(), torch.tensor([2, 5, 7, 6, 3]), 4
     mistakes = likelihood_mistakes(model, ids, mask)
     right, sent = mistakes.pop(""), ids.clone()
-    expect(answer(model, sent, mask), right, mistakes, "hide each word alone, add up ln p(word)")
+    got = answer(model, sent, mask)
+    require(got is not None, "it returns nothing; end with return")
+    expect(got, right, mistakes, "hide each word alone, add up ln p(word)")
     require(same(sent, ids), "ids itself was changed; work on a copy")
 
 
 @checker
 def check_merge_pieces(answer):
-    """`answer(tokens, shares)` gives (word, share) pairs, word pieces joined, shares multiplied."""
+    """`answer(tokens, shares)` returns (word, share) pairs: pieces joined, shares multiplied."""
     tokens = ["the", "spo", "##ke", "##n", "word", "##s", "went"]
     shares = [0.5, 0.8, 0.5, 0.25, 0.4, 0.9, 0.125]
     spoken, plural = shares[1:4], shares[4:6]

@@ -32,7 +32,7 @@ def check_schedule(answer: Answer) -> None:
     )
     for step, value, words in tests:
         got = answer(step)
-        require(same(got, value), f"{words}; step {step} gave {got:.3g}")
+        require(same(got, value), f"{words}; step {step} returned {got:.3g}")
 
 
 @checker
@@ -43,7 +43,7 @@ def check_weights(answer: Answer) -> None:
     if len(got) != len(parts):
         raise NotYet(f"there are {len(got)} weights for {len(parts)} micro batches")
     expect(got, [0.75, 0.25], {
-        "the losses are added up; two micro batches give twice the gradient": [1.0, 1.0],
+        "the losses are added up; two micro batches make twice the gradient": [1.0, 1.0],
         "a mean of means; the lone word of the second part counts three times": [0.5, 0.5],
         "the weights do not add up to 1; divide by all hidden words": [3.0, 1.0],
         "turned around: the part with more hidden words weighs more": [0.25, 0.75],

@@ -40,8 +40,7 @@ def check_join(answer: Answer) -> None:
     """Tokens back to text: pieces joined, the frame left out, one space between words."""
     tokens = ["[CLS]", "she", "sells", "sea", "##sh", "##ells", "[SEP]", "[PAD]"]
     got, right = answer(list(tokens)), "she sells seashells"
-    require(got is not None, "it gives nothing back; end with return")
-    require(isinstance(got, str), f"it gives {type(got).__name__}, not a text")
+    require(isinstance(got, str), f"it returns {type(got).__name__}, not a text")
     require(not any(token in got for token in FRAME), "[CLS], [SEP] and [PAD] are left in the text")
     require(got != right.replace(" ", ""), "no word is parted from the next; spaces are missing")
     require(got.split() != ["she", "sells", "sea", "##sh", "##ells"],
@@ -57,7 +56,7 @@ def check_join(answer: Answer) -> None:
         "a lone # was joined to its neighbour; only a leading ## says 'goes on'": "c# 1s",
         "a lone # was joined to its neighbours; only a leading ## says 'goes on'": "c#1s",
     }, "a token that is one # should stay as it is")
-    expect(answer([]), "", hint="no tokens should give an empty text")
+    expect(answer([]), "", hint="no tokens should become an empty text")
 
 
 @checker
@@ -65,8 +64,7 @@ def check_replay(answer: Answer) -> None:
     """A word cut by replaying the learned merges, oldest first, on its letters."""
     def ask(word, *merges):
         got = answer(word, list(merges))
-        require(got is not None, "it gives nothing back; end with return")
-        require(not isinstance(got, str), "it gives one text; give a list of pieces")
+        require(not isinstance(got, str), "it returns one text; return a list of pieces")
         return list(got)
 
     expect(ask("sea"), ["s", "##e", "##a"], {
@@ -86,7 +84,7 @@ def check_replay(answer: Answer) -> None:
     expect(ask("caaa", ("##a", "##a")), ["c", "##aa", "##a"], {
         "where places overlap the left one comes first": ["c", "##a", "##aa"],
         "places that overlap are both merged: a letter is used twice": ["c", "##aa", "##aa"],
-    }, "c ##a ##a ##a with the merge (##a, ##a) should give c ##aa ##a")
+    }, "c ##a ##a ##a with the merge (##a, ##a) should become c ##aa ##a")
     merges = ("##b", "##c"), ("a", "##b"), ("ab", "##c")
     expect(ask("abc", *merges), ["a", "##bc"], {
         "that is the longest match; here the merges are replayed in their order": ["abc"],
@@ -101,10 +99,9 @@ def check_spans(answer: Answer) -> None:
 
     def ask(word):
         got = answer(word, set(vocab))
-        require(got is not None, "it gives nothing back; end with return")
         got = list(got)
         if not all(isinstance(part, tuple | list) and len(part) == 3 for part in got):
-            raise NotYet("give one (piece, start, end) for each piece")
+            raise NotYet("return one (piece, start, end) for each piece")
         return [tuple(part) for part in got]
 
     got = ask("seashells")
@@ -114,7 +111,7 @@ def check_spans(answer: Answer) -> None:
     require([name[-6:] for name in names] != ["sea", "shells"],
             "inside a word a piece must be looked up with its ##")
     require(names[:2] != ["s", "##e"], "it takes the shortest match, not the longest")
-    require(names != ["[UNK]"], "'seashells' can be built, but it gave [UNK]")
+    require(names != ["[UNK]"], "'seashells' can be built, but it returned [UNK]")
     expect(names, ["sea", "##shell", "##s"], hint=f"'seashells' became {' '.join(map(str, names))}")
     expect(got, [("sea", 0, 3), ("##shell", 3, 8), ("##s", 8, 9)], {
         "the span counts the ##, which is not in the word":
@@ -184,7 +181,7 @@ def _expect_unknown(got: list[tuple], word: str) -> None:
     """The spans of a word that cannot be built must be one [UNK] over all of it."""
     names = [piece for piece, _, _ in got]
     if "[UNK]" not in names:
-        raise NotYet("a word that cannot be built gives its pieces so far instead of one [UNK]"
-                     if got else "a word that cannot be built gives nothing; it should be [UNK]")
+        raise NotYet("a word that cannot be built returns its pieces so far instead of one [UNK]"
+                     if got else "a word that cannot be built returns nothing; it should be [UNK]")
     require(len(got) == 1, "beside [UNK] stand pieces; a word that cannot be built is one [UNK]")
     require(got == [("[UNK]", 0, len(word))], "the span of [UNK] should be the whole word")

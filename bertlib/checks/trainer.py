@@ -1,5 +1,6 @@
 """Checkers of notebook 06: AdamW, who decays, clipping, resuming."""
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,7 +41,7 @@ def run_adamw(correct: bool = True, eps_inside: bool = False, l2: bool = False,
     return seen
 
 
-@checker
+@partial(checker, guard=False)
 def check_adamw(answer: Answer) -> None:
     """`answer(weight, gradient, m, v, t, lr, beta1, beta2, eps, decay)` changes weight, m and v."""
     weight, m, v = torch.tensor([1.0, 2.0, -3.0]), torch.zeros(3), torch.zeros(3)
@@ -98,14 +99,13 @@ def decay_names(model: nn.Module) -> tuple[set[str], set[str], set[str]]:
 
 @checker
 def check_decays(answer: Answer) -> None:
-    """`answer(model)` gives the names of the parameters that decay."""
+    """`answer(model)` returns the names of the parameters that decay."""
     model = BertForMaskedLM(BertConfig.preset("tiny", vocab_size=11, d_model=8, n_head=2))
     matrices, embeddings, flat = decay_names(model)
     given = answer(model)
-    require(given is not None, "it gives nothing back; end with return")
-    require(not isinstance(given, str), "give a list of names, not one name")
+    require(not isinstance(given, str), "return a list of names, not one name")
     given = [SHARED.get(name, name) if isinstance(name, str) else name for name in given]
-    require(all(isinstance(name, str) for name in given), "give the names, not the tensors; "
+    require(all(isinstance(name, str) for name in given), "return the names, not the tensors; "
             "model.named_parameters() has both")
     known = matrices | embeddings | flat
     require(bool(given), "no parameter decays: the list is empty")
@@ -139,7 +139,7 @@ def clipped(gradients: list[Tensor], limit: float) -> list[Tensor]:
 
 
 def clip_mistakes(gradients: list[Tensor], limit: float) -> dict[str, list[Tensor]]:
-    """What known mistakes give."""
+    """What known mistakes return."""
     flat = torch.cat([g.flatten() for g in gradients])
     norm = float(flat.norm())
     always = [g * limit / norm for g in gradients]
@@ -163,14 +163,13 @@ def clip_mistakes(gradients: list[Tensor], limit: float) -> dict[str, list[Tenso
 
 @checker
 def check_clip(answer: Answer) -> None:
-    """`answer(gradients, limit)` gives the list of clipped gradients."""
+    """`answer(gradients, limit)` returns the list of clipped gradients."""
     for gradients, limit in CLIP_CASES:
         own = [g.clone() for g in gradients]
         got = answer(own, limit)
-        require(got is not None, "it gives nothing back; end with return")
         got = list(got)
         require(len(got) == len(gradients), f"{len(got)} tensors came back, not {len(gradients)}")
-        require(all(isinstance(g, Tensor) for g in got), "give a list of tensors")
+        require(all(isinstance(g, Tensor) for g in got), "return a list of tensors")
         wrong = {words: value for words, value in clip_mistakes(gradients, limit).items()
                  if not same(value, clipped(gradients, limit))}
         expect(got, clipped(gradients, limit), wrong, f"with limit {limit} the values are others",
@@ -222,7 +221,7 @@ LOST = {
 }
 
 
-@checker
+@partial(checker, guard=False)
 def check_resume(answer: Answer) -> None:
     """`answer(run, state)` puts a saved state into a new run."""
     kept = torch.get_rng_state()

@@ -1,4 +1,4 @@
-"""The shape ledger: one forward pass, step by step, with the shape of what each step gives.
+"""The shape ledger: one forward pass, step by step, with the shape of what each step returns.
 
     print(ledger(model, ids))
 
@@ -23,14 +23,14 @@ SOFTMAX = (torch.softmax, Tensor.softmax, F.softmax)
 
 
 class Step(NamedTuple):
-    """One step of a forward pass: its name and the shape that it gives."""
+    """One step of a forward pass: its name and the shape of what it returns."""
 
     name: str
     shape: tuple[int, ...]
 
 
 def first_tensor(value: Any) -> Tensor | None:
-    """The tensor in what a module gave: itself, or the first one in a tuple."""
+    """The tensor in what a module returned: itself, or the first one in a tuple."""
     if isinstance(value, tuple):
         return next((found for part in value if (found := first_tensor(part)) is not None), None)
     return value if isinstance(value, Tensor) else None

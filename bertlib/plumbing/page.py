@@ -19,7 +19,7 @@ def percent(share: float | None) -> str:
 
 
 class Guess(NamedTuple):
-    """A word and the probability 0..1 that the model gives it."""
+    """A word and the probability 0..1 that the model assigns it."""
 
     token: str
     probability: float

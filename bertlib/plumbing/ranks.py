@@ -140,7 +140,7 @@ class Ended(RuntimeError):
 
 
 def run_on_ranks(main: Callable[[], object]) -> int:
-    """`run_command` for a program that torchrun may have started; gives the exit status.
+    """`run_command` for a program that torchrun may have started; returns the exit status.
 
     An error names its rank. That another rank is gone is told in one sentence, with status 1.
     """
