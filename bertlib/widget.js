@@ -50,8 +50,8 @@ function choice(label, values, chosen, onchoose) {
 function note(state, index, hole) {
   if (state.reads.length) return state.reads[index] >= 0.005 ? `${Math.round(100 * state.reads[index])}%` : "";
   if (hole >= 0) {
-    const [word, share, verdict] = state.columns[0].first[hole];
-    return `${verdict ? verdict[0] + " " : ""}${word} ${share}`;
+    const { right, guesses: [first] } = state.columns[0].holes[hole];
+    return `${right === null ? "" : right ? "✓ " : "✗ "}${first.token} ${first.percent}`;
   }
   return state.scores.length && state.maskable.includes(index) ? state.percents[index] : "";
 }
@@ -60,12 +60,12 @@ function tokenButton(state, index, hole, send) {
   const token = state.tokens[index];
   const hidden = hole >= 0, may = state.maskable.includes(index);
   const below = note(state, index, hole);
-  const row = hidden ? state.columns[0].rows[hole] : null;
-  const said = hidden ? `hole ${row[0]}, first guess ${row[5]}, ${row[1] ? row[1].slice(2) : "true word unknown"}`
+  const { right, guesses: [first] } = hidden ? state.columns[0].holes[hole] : { guesses: [] };
+  const said = hidden ? `hole ${hole + 1}, first guess ${first.word} ${first.percent}, ${right === null ? "true word unknown" : right ? "right" : "wrong"}`
     : `${token}${below ? `, ${below}` : ""}`;
   const kind = [hidden && "bl-hidden", token.startsWith("##") && "bl-piece", !may && "bl-special",
     index === state.selected && state.head.length && "bl-selected",
-    hidden && row[1].startsWith("✓") && "bl-right", hidden && row[1].startsWith("✗") && "bl-wrong"];
+    right === true && "bl-right", right === false && "bl-wrong"];
   const shown = hidden ? "[MASK]" : token.replace(/^##(?=.)/, "");
   return make("button", {
     type: "button", class: ["bl-token", ...kind.filter(Boolean)].join(" "), "data-index": index,

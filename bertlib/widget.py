@@ -195,12 +195,14 @@ class Highlighter(LivePage):
         return guess_page(self.model(name), self.tokenizer, puzzle, top)
 
     def column(self, name: str) -> dict[str, Any]:
-        """What one model says, in words."""
+        """What one model says: facts of each hole, and its table in words."""
         page = self.page(name)
-        first = [[hole.guesses[0].token, percent(hole.guesses[0].probability), hole.verdict()]
-                 for hole in page.holes]
+        holes = [{"truth": hole.truth, "right": hole.right,
+                  "guesses": [{"token": guess.token, "percent": percent(guess.probability),
+                               "word": highlight.whole(page, hole, guess.token)}
+                              for guess in hole.guesses]} for hole in page.holes]
         return {"name": name, "summary": summary(page), "headings": highlight.headings(page),
-                "rows": highlight.rows(page), "first": first}
+                "rows": highlight.rows(page), "holes": holes}
 
     def reads(self) -> list[float]:
         """How the chosen head of the selected token spreads over all tokens."""

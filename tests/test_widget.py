@@ -40,6 +40,11 @@ def test_a_click_hides_a_word_and_a_second_one_shows_it(page):
     assert page.state["masked"] == [2, 6]
     first, second = page.state["columns"][0]["rows"]
     assert first[2] == "king" and second[2] == "sea" and len(first) == 10
+    holes = page.state["columns"][0]["holes"]
+    assert [hole["truth"] for hole in holes] == ["king", "sea"]
+    for hole, row in zip(holes, (first, second), strict=True):
+        assert hole["right"] is (hole["guesses"][0]["token"] == hole["truth"])
+        assert [f"{g['word']} {g['percent']}" for g in hole["guesses"]] == row[5:]
     assert page.hidden_ids()[0, 2] == page.tokenizer.special.mask
     page.receive({"do": "toggle", "index": 2})
     assert page.state["masked"] == [6]
