@@ -22,21 +22,23 @@ Letters in shape comments, defined once, here:
     D  width of the model (d_model)  K  masked positions in a batch
 """
 
+import pathlib
+import signal
 import sys
 
 __version__ = "0.1.0"
 
 
-def _told(kind, error, trace):
-    """Ctrl-C while a command still loads is one line, not the place where Python was."""
-    if issubclass(kind, KeyboardInterrupt):
-        print("\ninterrupted before it began; nothing was written.", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)
+def _is_command() -> bool:
+    """Whether a command of this package is about to load: python -m, or a console script."""
+    name = pathlib.PurePath(sys.argv[0]).stem if sys.argv else ""
+    return name in ("-m", "prepare-mlm-dataset", "pretrain-bert")
 
 
-if sys.argv[:1] == ["-m"]:  # as in python -m bertlib.predict, before that module is found
-    sys.excepthook = _told
+# Ctrl-C while it loads ends it at once, by the signal: PyTorch cannot bear an exception there.
+# From `plumbing.commands.run_command` on it is a KeyboardInterrupt again.
+if _is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def load(folder, best: bool = False):

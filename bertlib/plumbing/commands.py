@@ -3,6 +3,7 @@
 import argparse
 import errno
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -42,6 +43,9 @@ def run_command(main: Callable[[], object]) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr has it
     threading.excepthook = _in_thread
+    if (threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.SIG_DFL):  # see `bertlib`
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
         if sys.stdout is not None:  # as it is if it was closed
