@@ -45,6 +45,15 @@ def test_a_later_one_ends_at_once():
     assert asked == [1]
 
 
+def test_another_signal_is_no_impatience():
+    asked, clock = [], Clock()
+    with asks_to_stop(lambda: asked.append(1), clock):
+        for number in SIGNALS:
+            signal.raise_signal(number)
+            clock.now += 2.5 * BOUNCE
+    assert asked == [1]
+
+
 def test_the_handlers_of_before_come_back():
     before = [signal.getsignal(number) for number in SIGNALS]
     with asks_to_stop(lambda: None):

@@ -14,19 +14,19 @@ BOUNCE = 1.0  # seconds in which a second signal is the same key press, or its e
 @contextmanager
 def asks_to_stop(stop: Callable[[], None], clock: Callable[[], float] = time.monotonic
                  ) -> Iterator[None]:
-    """Call `stop` at the first Ctrl-C, SIGTERM or closed terminal; a later one ends at once.
+    """Call `stop` at the first Ctrl-C, SIGTERM or closed terminal; the same again ends at once.
 
-    A terminal sends Ctrl-C to all its processes, and some pass it on: signals within a second of
-    the first one count as one. Outside the main thread signals are left alone, and so is one that
-    is ignored, as after `nohup`.
+    A terminal sends Ctrl-C to all its processes, and some pass it on: within a second of the first
+    one it counts as one. Another signal is no impatience: Jupyter sends SIGTERM to a kernel some
+    seconds after Ctrl-C, whatever it is at. Outside the main thread signals are left alone, and so
+    is one that is ignored, as after `nohup`.
     """
-    first: list[float] = []
+    first: dict[int, float] = {}
 
     def handle(number: int, _frame: object) -> None:
         if not first:
-            first.append(clock())
             stop()
-        elif clock() - first[0] > BOUNCE:
+        if clock() - first.setdefault(number, clock()) > BOUNCE:
             signal.signal(number, previous[number])
             signal.raise_signal(number)
 
