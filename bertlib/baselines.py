@@ -74,15 +74,15 @@ class Table:
         return (before(first + words + 1) - before(first + words),
                 before(first + self.vocab_size) - before(first))
 
-    def rows(self, contexts: ndarray) -> ndarray:
-        """The counts of all words in each of `contexts` [n]: [n, V]."""
+    def smoothed(self, contexts: ndarray, prior: ndarray, k: float) -> ndarray:
+        """The shares of all words in each of `contexts` [n], by its counts and a prior: [n, V]."""
         first, end = (np.searchsorted(self.cells, (contexts + more) * self.vocab_size)
                       for more in (0, 1))
         hole = np.repeat(np.arange(len(contexts)), end - first)
         place = np.arange(len(hole)) + np.repeat(end - (end - first).cumsum(), end - first)
         rows = np.zeros((len(contexts), self.vocab_size), np.float32)
         rows[hole, self.cells[place] % self.vocab_size] = self.counts[place]
-        return rows
+        return _smooth(rows, rows.sum(1, keepdims=True), prior, k)
 
 
 class Neighbours:
@@ -130,20 +130,19 @@ class Neighbours:
     def both(self, left: ndarray, right: ndarray, words: ndarray) -> tuple[ndarray, ndarray]:
         """p(word | both neighbours) [n], and the likeliest words [n] there."""
         def answer(left: ndarray, right: ndarray, words: ndarray) -> tuple[ndarray, ndarray]:
-            counts = self.triples.rows(left * self.size + right)  # [n, V]
-            p = _smooth(counts, counts.sum(1, keepdims=True), self._prior(left, right),
-                        self.k_triple)
+            p = self.triples.smoothed(left * self.size + right, self._prior(left, right),
+                                      self.k_triple)  # [n, V]
             return _at(p, words), p.argmax(1)
         found, best = _in_pieces(answer, left, right, words)
         return found, best
 
     def best_one(self, contexts: ndarray) -> ndarray:
         """The likeliest word [n] given one neighbour, by `one`; `contexts` as in `pairs`."""
-        return _in_pieces(lambda some: (self._rows(some).argmax(1),), contexts)[0]
+        distinct, place = np.unique(contexts, return_inverse=True)
+        return _in_pieces(lambda some: (self._rows(some).argmax(1),), distinct)[0][place]
 
     def _rows(self, contexts: ndarray) -> ndarray:
-        counts = self.pairs.rows(contexts)
-        return _smooth(counts, counts.sum(1, keepdims=True), self.p.astype(np.float32), self.k_pair)
+        return self.pairs.smoothed(contexts, self.p.astype(np.float32), self.k_pair)
 
     def _prior(self, left: ndarray, right: ndarray) -> ndarray:
         product = self._rows(left) * self._rows(right + self.size) / self.p.astype(np.float32)

@@ -94,8 +94,9 @@ class Checkpoints:
     def clear(self) -> None:
         """Remove what a killed process left: half a file, or one that the index does not list."""
         clear_leftovers(self.folder, "*")
+        listed = self._listed()
         for path in self.folder.glob("*.pt") if self.is_indexed else ():
-            if re.match(NAME, path.name) and path.name not in self._listed():
+            if re.match(NAME, path.name) and path.name not in listed:
                 path.unlink()
 
     def _listed(self) -> set[str]:

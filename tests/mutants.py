@@ -45,8 +45,6 @@ def places(tree: ast.AST) -> Iterator[tuple[ast.AST, str, int | None]]:
     """What can be changed: (a node, its field, the number in that field's list)."""
     for node in ast.walk(tree):
         for name, value in ast.iter_fields(node):
-            if name in ("annotation", "returns", "decorator_list", "type_params"):
-                continue
             for number, part in enumerate(value) if isinstance(value, list) else [(None, value)]:
                 if is_mutable(part):
                     yield node, name, number
@@ -81,14 +79,13 @@ def silent(tree: ast.Module) -> set[int]:
     quiet: set[int] = set()
     for node in ast.walk(tree):
         named = getattr(getattr(node, "func", None), "id", "")
-        if isinstance(node, ast.Raise | ast.JoinedStr | ast.AnnAssign) and not (
-                isinstance(node, ast.AnnAssign) and node.value) or named in ("InputError", "note"):
+        if isinstance(node, ast.Raise | ast.JoinedStr) or named in ("InputError", "note"):
             quiet |= {id(part) for part in ast.walk(node)}
         if isinstance(node, ast.FunctionDef) and node.name in ("main", "command", "parser"):
             quiet |= {id(part) for part in ast.walk(node)}
-        for types in ("annotation", "returns"):
-            if getattr(node, types, None) is not None:
-                quiet |= {id(part) for part in ast.walk(getattr(node, types))}
+        types = [getattr(node, "annotation", None), getattr(node, "returns", None),
+                 *getattr(node, "decorator_list", ())]
+        quiet |= {id(part) for root in types if root for part in ast.walk(root)}
         if isinstance(node, ast.If) and getattr(node.test, "left", None) is not None and isinstance(
                 node.test.left, ast.Name) and node.test.left.id == "__name__":
             quiet |= {id(part) for part in ast.walk(node)}

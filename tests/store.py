@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-PROJECT = Path(__file__).resolve().parents[1]
+from bertlib.plumbing.files import PROJECT
 
 
 def run(path: Path) -> nbformat.NotebookNode:
