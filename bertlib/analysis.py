@@ -77,9 +77,9 @@ class Bin(NamedTuple):
 # -- asking the model -------------------------------------------------------------------------
 
 
-def spread(count: int, most: int) -> list[int]:
-    """At most `most` of the numbers below `count`, evenly spaced: files are in order of source."""
-    return [number * count // min(count, most) for number in range(min(count, most))]
+def spread(count: int, wanted: int) -> list[int]:
+    """Up to `wanted` numbers below `count`, evenly spaced: files are in order of source."""
+    return [number * count // min(count, wanted) for number in range(min(count, wanted))]
 
 
 def judge(logits: Tensor, puzzle: Masked, chunks: Tensor) -> Holes:
@@ -122,13 +122,13 @@ def by_part(holes: Holes, groups: Groups) -> list[Part]:
             for name, keep in groups.items() if keep.any()]
 
 
-def shown(holes: Holes, mask_id: int) -> Groups:
+def by_sign(holes: Holes, mask_id: int) -> Groups:
     """By what stood in the hole: [MASK], the word itself, or a random one."""
     hidden, kept = holes.seen == mask_id, holes.seen == holes.label
     return {"[MASK]": hidden, "the word itself": kept & ~hidden, "a random word": ~hidden & ~kept}
 
 
-def frequency(holes: Holes, counts: Tensor, edges: Sequence[int] = COUNTS) -> Groups:
+def by_frequency(holes: Holes, counts: Tensor, edges: Sequence[int] = COUNTS) -> Groups:
     """By how often the true word occurs in training: counts [V]."""
     often = counts[holes.label]
     groups = {}
@@ -147,14 +147,14 @@ def kind(token: str) -> str:
     return "number" if token.isnumeric() else "word or its start"
 
 
-def kinds(holes: Holes, tokenizer: Tokenizer) -> Groups:
+def by_kind(holes: Holes, tokenizer: Tokenizer) -> Groups:
     """By what the true token is, see `kind`."""
     found = [kind(token) for token in tokenizer.tokens(holes.label.tolist())]
     return {name: torch.tensor([one == name for one in found])
             for name in ("punctuation", "word or its start", "word piece", "number")}
 
 
-def places(holes: Holes, edges: Sequence[int]) -> Groups:
+def by_place(holes: Holes, edges: Sequence[int]) -> Groups:
     """By where the hole stands: from each edge up to the next one, which is left out."""
     return {f"{low} to {high - 1}": (holes.place >= low) & (holes.place < high)
             for low, high in zip(edges, edges[1:], strict=False)}
@@ -211,7 +211,7 @@ def shared_neighbours(one: Tensor, other: Tensor, words: Tensor, top: int = 10) 
     return float((first[:, :, None] == second[:, None, :]).any(-1).double().mean())
 
 
-def marks(ids: Tensor, tokenizer: Tokenizer) -> Groups:
+def key_groups(ids: Tensor, tokenizer: Tokenizer) -> Groups:
     """Where in ids [B, T] [CLS], [SEP] and punctuation stand: masks [B, T]."""
     special = tokenizer.special
     points = torch.tensor([kind(token) == "punctuation" for token in tokenizer.vocab])

@@ -16,7 +16,7 @@ def explicit_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = No
     """Scaled dot-product attention, step by step.
 
     q, k, v [B, H, T, D/H]; bias broadcasts to [B, H, T, T] and is added to the scores, -inf
-    where nothing may be read. Gives (mixed values [B, H, T, D/H], weights [B, H, T, T]).
+    where nothing may be read. Returns (mixed values [B, H, T, D/H], weights [B, H, T, T]).
     """
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     scores = q @ k.transpose(-2, -1) * scale  # [B, H, T, T]

@@ -15,7 +15,7 @@ from msgspec import Meta, convert
 
 from bertlib.plumbing.files import InputError, atomic_write, clear_leftovers, read_bytes, sha256
 from bertlib.plumbing.records import Missing, read_json, write_json
-from bertlib.plumbing.states import MOST_BYTES, load_state, parse_state
+from bertlib.plumbing.states import MAX_BYTES, load_state, parse_state
 
 INDEX = "index.json"
 NAME = r"^(step|best)_[0-9]{8,}b?\.pt\Z"  # a file of the folder, never a path
@@ -52,9 +52,9 @@ class Checkpoints:
     names, if the checksums inside them are right.
     """
 
-    def __init__(self, folder: Path, keep: int = 2, most: int = MOST_BYTES):
-        """most: bytes that a checkpoint may have."""
-        self.folder, self.keep, self.most = Path(folder), keep, most
+    def __init__(self, folder: Path, keep: int = 2, max_bytes: int = MAX_BYTES):
+        """max_bytes: that a checkpoint may have."""
+        self.folder, self.keep, self.max_bytes = Path(folder), keep, max_bytes
         self.entries: list[Entry] = []
         self.best: Best | None = None
         self.notes: list[str] = []
@@ -72,7 +72,7 @@ class Checkpoints:
         names = sorted(path.name for path in self.folder.glob("*.pt") if re.match(NAME, path.name))
         for name in names:
             try:
-                content = read_bytes(self.folder / name, self.most)
+                content = read_bytes(self.folder / name, self.max_bytes)
                 state = parse_state(content, self.folder / name)
                 if zipfile.ZipFile(io.BytesIO(content)).testzip() is not None:
                     continue
@@ -152,7 +152,7 @@ class Checkpoints:
         """
         for entry in reversed(self.entries):
             try:
-                return load_state(self.folder / entry["file"], entry["sha256"], self.most)
+                return load_state(self.folder / entry["file"], entry["sha256"], self.max_bytes)
             except InputError as error:
                 problem = error
                 self.notes.append(f"step {entry['step']} is passed over: {error}")
@@ -164,4 +164,4 @@ class Checkpoints:
         """The weights with the lowest validation loss, {"model", "step"}; `InputError` if none."""
         if self.best is None:
             raise InputError(f"'{self.folder}' holds no scored weights; train first.")
-        return load_state(self.folder / self.best["file"], self.best["sha256"], self.most)
+        return load_state(self.folder / self.best["file"], self.best["sha256"], self.max_bytes)

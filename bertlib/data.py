@@ -42,10 +42,10 @@ class Dataset:
         """Token ids [B, T] (int64) of the chunks at `index`."""
         return torch.from_numpy(self.ids[index].astype(np.int64))
 
-    def slices(self, most: int = 8192) -> Iterator[Tensor]:
-        """Every token id in order, as tensors [<= most, T] (int64), to count words."""
-        for start in range(0, len(self), most):
-            yield self.chunks(slice(start, start + most))
+    def slices(self, rows: int = 8192) -> Iterator[Tensor]:
+        """Every token id in order, as tensors [<= rows, T] (int64), to count words."""
+        for start in range(0, len(self), rows):
+            yield self.chunks(slice(start, start + rows))
 
     def frozen(self, index, masker: Masker) -> Masked:
         """The chunks at `index` with the masks stored in the file."""
@@ -140,13 +140,13 @@ class Batches:
         return self.masker(self.data.chunks(index), generator, rate)
 
 
-def in_order(data: Dataset, masker: Masker, size: int, most: int = 0, first: int = 0,
+def in_order(data: Dataset, masker: Masker, size: int, chunks: int = 0, first: int = 0,
              every: int = 1) -> Iterator[Masked]:
-    """Batches of the frozen puzzles in the file's order; the first `most` chunks, 0 for all.
+    """Batches of the frozen puzzles in the file's order; the first so many `chunks`, 0 for all.
 
     Of these batches only each `every`-th from number `first` on: a rank's share.
     """
-    end = min(most or len(data), len(data))
+    end = min(chunks or len(data), len(data))
     for start in range(first * size, end, every * size):
         yield data.frozen(slice(start, min(start + size, end)), masker)
 

@@ -139,9 +139,9 @@ def rows(page: Page) -> list[list[str]]:
 
 def headings(page: Page) -> list[str]:
     """What stands over the columns of `rows`."""
-    most = max((len(hole.guesses) for hole in page.holes), default=0)
+    columns = max((len(hole.guesses) for hole in page.holes), default=0)
     return ["hole", "right?", "true word", "its rank", "its share",
-            *(f"guess {n}" for n in range(1, most + 1))]
+            *(f"guess {n}" for n in range(1, columns + 1))]
 
 
 def table_html(page: Page) -> str:
@@ -196,8 +196,8 @@ class Typed(NamedTuple):
     message: str
 
 
-def read_typed(tokenizer: Tokenizer, text: str, most: int) -> Typed:
-    """At most `most` tokens of a text; what is left out and what is unknown is told in `message`.
+def read_typed(tokenizer: Tokenizer, text: str, max_tokens: int) -> Typed:
+    """At most `max_tokens` of a text; what is left out and what is unknown is told in `message`.
 
     Raises `InputError` if there is no word, too long a text, or half a character.
     """
@@ -206,12 +206,12 @@ def read_typed(tokenizer: Tokenizer, text: str, most: int) -> Typed:
         raise InputError(f"The text has {len(text):,} characters, this page looks through at most "
                          f"{LOOKED_THROUGH:,}; pass a part of it.")
     encoding, special, message = tokenizer.backend.encode(text), tokenizer.special, ""
-    ids, offsets = encoding.ids[:most], encoding.offsets[:most]
+    ids, offsets = encoding.ids[:max_tokens], encoding.offsets[:max_tokens]
     if len(encoding) <= 2:
         raise InputError("There is no word in the text; type a sentence.")
-    if len(encoding) > most:
-        ids[-1], text = special.sep, text[: offsets[most - 2][1]]
-        message = (f"The text has {len(encoding):,} tokens, the model reads {most}: "
+    if len(encoding) > max_tokens:
+        ids[-1], text = special.sep, text[: offsets[max_tokens - 2][1]]
+        message = (f"The text has {len(encoding):,} tokens, the model reads {max_tokens}: "
                    "the rest is left out. ")
     if len(text) > KEPT:
         raise InputError(f"The first {len(ids)} tokens of the text have {len(text):,} characters, "

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bertlib.bert import BertForMaskedLM
 from bertlib.masking import Masked
-from bertlib.plumbing.device import autocast, pick_device, pick_precision
+from bertlib.plumbing.device import autocast, machine_name, pick_device, pick_precision
 from bertlib.plumbing.ranks import ALONE, Ranks
 from bertlib.plumbing.states import load_weights
 from bertlib.settings import Settings
@@ -39,12 +39,12 @@ def rate_factor(settings: Settings, step: int, progress: float) -> float:
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def mask_rate(settings: Settings, progress: float) -> float:
+def mask_rate_at(settings: Settings, progress: float) -> float:
     """Share of tokens to mask now: from mask_rate to final_mask_rate (Ankner et al. 2023)."""
     return settings.mask_rate + (settings.final_mask_rate - settings.mask_rate) * progress
 
 
-def batch_size(settings: Settings, progress: float) -> int:
+def batch_size_at(settings: Settings, progress: float) -> int:
     """Sequences a micro step now: multiples of first_batch_size, all after 60% of the run.
 
     A small batch takes more steps while the gradient is coarse anyway (Geiping & Goldstein 2022).
@@ -94,14 +94,14 @@ def _orthogonalise_wide(x: Tensor, steps: int) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Momentum, then orthogonalised: each direction of a weight matrix gets an equal step.
 
-    For hidden matrices only. Matrices of one shape are treated in one batched call, wide and
-    tall ones together. `dtype` is that of the Newton-Schulz steps.
+    For hidden matrices only; those of one shape go through one batched call in `dtype`.
+    `torch.optim.Muon` takes the same steps in bfloat16, whatever the machine. Where a processor
+    has none, that is three times as slow: 164 ms for 2 blocks of width 256, here 55 (2 cores).
     """
 
     def __init__(self, matrices: list[nn.Parameter], lr: float, momentum: float = 0.95,
                  weight_decay: float = 0.0, dtype: torch.dtype = torch.float32):
-        options = dict(lr=lr, momentum=momentum, weight_decay=weight_decay)
-        super().__init__(matrices, options)
+        super().__init__(matrices, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
         self.dtype = dtype
 
     @torch.no_grad()
@@ -226,6 +226,15 @@ class Learner:
         """Whether every weight is a number that can be trained on and saved."""
         return bool(torch.stack([p.detach().isfinite().all() for p in
                                  self.model.parameters()]).all())
+
+    def conditions(self) -> dict[str, Any]:
+        """What it is, and on what it learns, as plain values."""
+        return {
+            "parameters": self.model.n_parameters(), "seed": self.settings.seed,
+            "device": str(self.device), "precision": str(self.dtype),
+            "threads": torch.get_num_threads(), "ranks": self.ranks.world,
+            "machine": machine_name(self.device), "torch": str(torch.__version__),
+        }
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps of it."""

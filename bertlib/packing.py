@@ -113,8 +113,7 @@ class SplitWriter:
         if len(block) == 0:
             return
         masked = self.mask(block)
-        for numbers in (masked.ids, masked.positions, masked.replaced):
-            self.digest.update(numbers.data)
+        masked.add_to(self.digest)
         self.zip.write(msgpack.packb(masked.pack()))
 
     def mask(self, ids: np.ndarray) -> Block:

@@ -84,7 +84,7 @@ def base_folder(name: str | Path | None = None) -> Path:
         if folder.is_dir():
             return folder
     raise SettingError("base", str(name), "must be the name of a folder, and there is none at "
-                       f"{short(os.path.normpath(folder), most=400)} ({RULE})")
+                       f"{short(os.path.normpath(folder), limit=400)} ({RULE})")
 
 
 # -- from a notebook -----------------------------------------------------------------------
@@ -173,24 +173,15 @@ def command_request(about: str, arguments: list[str] | None = None) -> Request:
         if resume in ("auto", "never") or "preset" in given:
             settings = Settings.make(preset, **changes)
         else:
-            run = Identity.read(find_run(base, resume))
+            run = Identity.read(find_run(base, resume), KINDS)
             preset, label = "", given.get("label", run.label)
-            settings = saved_settings(run.settings | changes, resume)
+            settings = Settings(**run.settings | changes)
         return Request(settings, preset, base, as_text("label", label), resume)
     except SettingError as error:
         if error.name not in given:
             raise
         raise InputError(f"The option --{error.name.replace('_', '-')} is {short(error.value)}; "
                          f"it {error.remedy}.") from None
-
-
-def saved_settings(values: dict[str, Any], name: str) -> Settings:
-    """The settings that a run was begun with; `InputError` if this code has others."""
-    try:
-        return Settings(**values)
-    except TypeError as error:
-        raise InputError(f"'{name}' is of another version of this code ({error}); begin a new run "
-                         "with --resume never.") from None
 
 
 def _typed(word: str, kind: type) -> Any:

@@ -90,12 +90,12 @@ def question(model: BertForMaskedLM, tokenizer: Tokenizer, text: str) -> list[in
     Raises `InputError` if it has no [MASK] or more tokens than the model takes, or if it cannot be
     encoded.
     """
-    ids, most = tokenizer.encode(text), model.config.seq_len
+    ids, max_tokens = tokenizer.encode(text), model.config.seq_len
     if tokenizer.special.mask not in ids:
         raise InputError(f"The text {short(text, 60)} has no [MASK]; put one where to guess.")
-    if len(ids) > most:
+    if len(ids) > max_tokens:
         raise InputError(f"The text {short(text, 60)} has {len(ids)} tokens, the model takes at "
-                         f"most {most}; shorten it.")
+                         f"most {max_tokens}; shorten it.")
     return ids
 
 

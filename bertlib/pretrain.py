@@ -27,10 +27,9 @@ from bertlib.counts import start_from_counts
 from bertlib.data import EMBEDDED, Batches, Dataset, ensure_datasets, load_dataset
 from bertlib.figures.plots import save_plot
 from bertlib.masking import Masker, MaskingConfig
-from bertlib.optim import batch_size
+from bertlib.optim import batch_size_at
 from bertlib.parameters import command_request
 from bertlib.plumbing.dataset_file import read_header
-from bertlib.plumbing.device import machine_name
 from bertlib.plumbing.files import PROJECT, InputError, note, short
 from bertlib.plumbing.interrupts import asks_to_stop
 from bertlib.plumbing.ranks import ALONE, Ranks, join, run_on_ranks
@@ -38,6 +37,7 @@ from bertlib.plumbing.records import read_json, write_json
 from bertlib.plumbing.runlog import read_metrics
 from bertlib.plumbing.runs import Identity, claim_run
 from bertlib.plumbing.states import RunState
+from bertlib.scoring import Score
 from bertlib.settings import Settings
 from bertlib.tokens import Tokenizer
 from bertlib.trainer import Trainer, Watcher
@@ -69,11 +69,13 @@ def build(settings: Settings, base: Path, label: str, folder: Path,
     model = BertForMaskedLM(settings.model_config(len(tokenizer)))
     if settings.start != "random":
         start_from_counts(model, batches.data.slices, val.header.special, settings.count_start())
+    if not ranks.is_writer:  # so far all drew the same numbers; dropout shall differ
+        torch.manual_seed(ranks.seed(settings.seed, 0))
     return Trainer(settings, model, batches, val, batches.masker, folder, watch, ranks)
 
 
 def identity(settings: Settings, label: str, trainer: Trainer) -> Identity:
-    """What run a trainer's is."""
+    """What tells this trainer's run from all others."""
     hashes = [read_header(path).sha256 for path in trainer.batches.paths]
     tokenizer = trainer.batches.tokenizer
     return Identity(label, asdict(trainer.model.config), settings.as_dict(), tokenizer.sha256,
@@ -92,7 +94,7 @@ def pretrain(settings: Settings, base: Path = PROJECT / "wiki", label: str = EMB
     """
     base = Path(base)
     with join(settings.device) as ranks:
-        ranks.require(batch_size(settings, progress=0))
+        ranks.require(batch_size_at(settings, progress=0))
         trainer = build(settings, base, label, base, watch, ranks)
         here = identity(settings, label, trainer)
         run = claim_run(base, here, resume, is_finished) if ranks.is_writer else None
@@ -132,7 +134,6 @@ def go_on(trainer: Trainer) -> None:
     if state is not None:
         with _of_this_code(where):
             trainer.restore(state)
-            trainer.saved = trainer.step
 
 
 @contextmanager
@@ -158,22 +159,17 @@ def is_finished(folder: Path) -> bool:
         return False
 
 
-def describe(trainer: Trainer, score, label: str, preset: str,
+def describe(trainer: Trainer, score: Score, label: str, preset: str,
              neighbours: bool = True) -> dict[str, Any]:
     """The result of a run with its conditions and its baselines, as plain values."""
-    header = trainer.val.header
-    scored = trainer.val.frozen(slice(trainer.settings.final_chunks or None), trainer.masker)
-    train = trainer.batches.data
+    settings, train, val = trainer.settings, trainer.batches.data, trainer.val
+    header, scored = val.header, val.frozen(slice(settings.final_chunks or None), trainer.masker)
     return {
         "preset": preset, "label": label, "source": header.origin.source,
         "held_out": header.origin.unit,
         "val_loss": score.loss, "val_accuracy": score.accuracy, "masked_words": score.count,
         "tokens": trainer.tokens, "steps": trainer.step, "minutes": trainer.seconds / 60,
-        "train_tokens": train.ids.size, "parameters": trainer.model.n_parameters(),
-        "seed": trainer.settings.seed, "data_seed": header.seed, "device": str(trainer.device),
-        "precision": str(trainer.dtype), "threads": torch.get_num_threads(),
-        "ranks": trainer.ranks.world,
-        "machine": machine_name(trainer.device), "torch": str(torch.__version__),
+        "train_tokens": train.ids.size, "data_seed": header.seed, **trainer.learner.conditions(),
         **baselines(train.slices(), scored, header.vocab_size, header.special, neighbours),
     }
 

@@ -14,7 +14,7 @@ from bertlib.plumbing.files import InputError, nearest, short
 
 
 class SettingError(InputError):
-    """A setting's value is refused; keeps its name, value and remedy for who calls it otherwise."""
+    """A setting's value is refused; an option of the same meaning may tell it in its own words."""
 
     def __init__(self, name: str, value: object, remedy: str):
         super().__init__(f"The setting {name} is {short(value)}; it {remedy}.")
@@ -133,7 +133,6 @@ class Settings:
         self._require("first_batch_size", even, f"must divide batch_size, {self.batch_size}")
         self._check_heads()
         self.model_config(vocab_size=1)  # its own checks
-        self.count_start()
 
     def _check_type(self, name: str, kind: type) -> None:
         value = getattr(self, name)
@@ -143,7 +142,7 @@ class Settings:
         self._require(name, kind is not float or math.isfinite(value), "must be a finite number")
 
     def _check_heads(self) -> None:
-        """The heads share d_model evenly, and a pattern of distances that the model has."""
+        """The heads must divide d_model, and repeat the model's pattern of distances, if any."""
         model = MODELS[self.architecture]
         pattern = len(model["distance_heads"]) if model.get("position") == "distance" else 1
         good = [n for n in range(pattern, min(self.d_model, int(LIMITS["heads"].high)) + 1, pattern)
@@ -178,9 +177,8 @@ class Settings:
 
     def count_start(self) -> CountStart | None:
         """How embeddings are made from counts, or None if they are not."""
-        how = CountStart(self.count_window, self.count_shift, self.count_std, self.count_width,
-                         self.count_share)
-        return how if self.start == "counts" else None
+        how = {field.name: getattr(self, f"count_{field.name}") for field in fields(CountStart)}
+        return CountStart(**how) if self.start == "counts" else None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and checkpoints."""

@@ -22,12 +22,12 @@ from bertlib.bert import BertForMaskedLM
 from bertlib.checkpoint import Checkpoints
 from bertlib.data import Batches, Dataset, in_order
 from bertlib.masking import Masked, Masker
-from bertlib.optim import Learner, batch_size, mask_rate, rate_factor
+from bertlib.optim import Learner, batch_size_at, mask_rate_at, rate_factor
 from bertlib.plumbing.files import InputError
 from bertlib.plumbing.interrupts import asks_to_stop
 from bertlib.plumbing.ranks import ALONE, Ranks
-from bertlib.plumbing.runlog import NoLog, RunLog, progress_bar
-from bertlib.plumbing.states import most_bytes, random_state, set_random_state
+from bertlib.plumbing.runlog import RunLog, progress_bar
+from bertlib.plumbing.states import expected_bytes, random_state, set_random_state
 from bertlib.scoring import Score, evaluate, flops_per_token
 from bertlib.settings import Settings
 
@@ -54,27 +54,24 @@ class Trainer:
 
     def __init__(self, settings: Settings, model: BertForMaskedLM, batches: Batches, val: Dataset,
                  masker: Masker, folder: Path, watch: Watcher | None = None, ranks: Ranks = ALONE):
-        ranks.require(batch_size(settings, progress=0))
-        self.settings, self.batches, self.val, self.masker = settings, batches, val, masker
+        self.settings, self.watch, self.ranks = settings, watch, ranks
+        self.batches, self.val, self.masker = batches, val, masker
         self.learner = Learner(settings, model, ranks)
         self.model, self.device, self.dtype = model, self.learner.device, self.learner.dtype
-        self.watch, self.ranks = watch, ranks
-        self.open(folder)
-        if not ranks.is_writer:  # so far all drew the same numbers; dropout shall differ
-            torch.manual_seed(ranks.seed(settings.seed, 0))
-        self.log: RunLog = NoLog()
         self.step = self.tokens = 0
         self.seconds = 0.0  # of training, validation and saving left out
         self.position = batches.state()
         self.score = Score(math.nan, math.nan, 0)  # of the latest validation
         self.saved: int | None = None  # step of the newest checkpoint
         self.interrupted = self.stopped = False  # somebody asked this rank to stop; all know it
+        self.log = RunLog(None)
+        self.open(folder)
 
     def open(self, folder: Path) -> None:
         """Keep logs and checkpoints in `folder` from now on; nothing is written yet."""
         self.folder = Path(folder)
         self.checkpoints = Checkpoints(self.folder / "checkpoints", self.settings.keep_checkpoints,
-                                       most_bytes(self.model))
+                                       expected_bytes(self.model))
 
     # -- where the run stands ------------------------------------------------------------
 
@@ -97,6 +94,7 @@ class Trainer:
         self.position = state["batches"]
         self.batches.restore(self.position)
         self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
+        self.saved = self.step
         if random and self.ranks.rank < len(state["random"]):
             set_random_state(self.device, state["random"][self.ranks.rank])
         elif random:  # there were fewer ranks
@@ -106,7 +104,7 @@ class Trainer:
 
     def fetch(self, progress: float) -> Portion:
         """The micro batches of the step at `progress`: their size and masks follow the recipe."""
-        size, rate = batch_size(self.settings, progress), mask_rate(self.settings, progress)
+        size, rate = batch_size_at(self.settings, progress), mask_rate_at(self.settings, progress)
         micro = [self.batches.next(size, rate) for _ in range(self.settings.micro_steps)]
         masked = sum(len(batch.labels) for batch in micro)
         if self.ranks.world > 1:
@@ -127,8 +125,7 @@ class Trainer:
 
         Raises `InputError` if training diverges; checkpoints of before are kept.
         """
-        if self.ranks.is_writer:
-            self.log = RunLog(self.folder, self.step)
+        self.log = RunLog(self.folder if self.ranks.is_writer else None, self.step)
         among = f", {self.ranks.world} ranks" if self.ranks.world > 1 else ""
         self.log.say("; ".join([f"on {self.device}, {self.dtype}{among}, from step {self.step}",
                                 *self.checkpoints.notes]))
@@ -136,16 +133,16 @@ class Trainer:
         cost = flops_per_token(self.model.config, self.settings.final_mask_rate)
         bar = progress_bar(self.progress(), cost, self.device, self.dtype, show_progress)
         with asks_to_stop(self.interrupt), bar as advance, ThreadPoolExecutor(1) as pool:
-            loss = self._train(advance, pool)
-            score = self._end(loss)
+            self._train(advance, pool)
+            score = self._end()
         self.log.close()
         return score
 
-    def _train(self, advance: Callable[..., None], pool: Executor) -> Tensor | None:
-        """Step after step; returns the loss of the last one."""
+    def _train(self, advance: Callable[..., None], pool: Executor) -> None:
+        """Step after step, with looks at validation and saves between."""
         ahead = self.device.type == "cuda" and self.settings.async_to_device
         waiting, saved_at, loss = None, time.monotonic(), None
-        self._look(loss)
+        self._look()
         while self.progress() < 1 and not self.stopped:
             start = time.perf_counter()
             portion = waiting.result() if waiting else self.fetch(self.progress())
@@ -161,21 +158,23 @@ class Trainer:
             advance(self.progress(), self.step, self.tokens, self.seconds,
                     loss=self.score.loss, accuracy=self.score.accuracy)
             if self.step % self.settings.val_interval == 0 and self.progress() < 1:
-                self._look(loss)
+                self._note(loss)
+                self._look()
             if due:
                 self.save()
                 saved_at = time.monotonic()
-        return loss
+        if loss is not None:
+            self._note(loss)
 
-    def _end(self, loss: Tensor | None) -> Score:
+    def _end(self) -> Score:
         """Save and look for the last time; after an interrupt, saving comes first."""
         if self.stopped:
             self.save()
             self.log.say(f"interrupted, step {self.step} is saved")
-            return self._look(loss)
+            return self._look()
         if self.settings.val_chunks != self.settings.final_chunks:
             self._examine(self.settings.val_chunks)  # is it the best?
-        score = self._look(loss, whole=True)
+        score = self._look(whole=True)
         self.save()
         self.log.say("finished")
         return score
@@ -204,7 +203,7 @@ class Trainer:
 
     def _agree(self, due: bool) -> bool:
         """Let all ranks go by the slowest clock and any interrupt; returns if a save is due."""
-        self.seconds, stopped, saves = self.ranks.most(self.seconds, self.interrupted, due)
+        self.seconds, stopped, saves = self.ranks.max(self.seconds, self.interrupted, due)
         self.stopped = bool(stopped)
         return bool(saves)
 
@@ -230,19 +229,21 @@ class Trainer:
             self.checkpoints.save_best(self.model.state_dict(), self.step, self.score.loss, chunks)
         return self.score
 
-    def _look(self, loss: Tensor | None, whole: bool = False) -> Score:
+    def _look(self, whole: bool = False) -> Score:
         """Validate, and write down where the run stands."""
         score = self._examine(self.settings.final_chunks if whole else self.settings.val_chunks)
-        if loss is not None:
-            factor = rate_factor(self.settings, max(0, self.step - 1), self.progress())
-            value = float(self.ranks.sum(loss))
-            self._require_finite(value)
-            self.log.write("train", self.step, loss=value, lr_factor=factor)
         self.log.write("val", self.step, loss=score.loss, accuracy=score.accuracy,
                        masked=score.count, tokens=self.tokens, seconds=round(self.seconds, 2))
         if self.step == 0 or whole:
             self._show()
         return score
+
+    def _note(self, loss: Tensor) -> None:
+        """Write down the loss of the step before; all ranks must call."""
+        value = float(self.ranks.sum(loss))
+        self._require_finite(value)
+        factor = rate_factor(self.settings, max(0, self.step - 1), self.progress())
+        self.log.write("train", self.step, loss=value, lr_factor=factor)
 
     def _show(self) -> None:
         if self.watch and self.ranks.is_writer:

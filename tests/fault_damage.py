@@ -96,10 +96,10 @@ class Target(NamedTuple):
 
 ALL_OF_RUN = ("bertlib.load", "bertlib.load(best=True)", "Identity.read", "export")
 TARGETS: dict[str, list[Target]] = {
-    "data": [Target("datasets/*.gz", ("read_dataset",)),
-             Target("datasets/*.unpacked", ("read_dataset",)),
-             Target("vocab/vocab.txt", ("read_dataset",)),
-             Target("vocab/tokenizer_config.json", ("read_dataset",))],
+    "data": [Target("datasets/*.gz", ("load_dataset",)),
+             Target("datasets/*.unpacked", ("load_dataset",)),
+             Target("vocab/vocab.txt", ("load_dataset",)),
+             Target("vocab/tokenizer_config.json", ("load_dataset",))],
     "run": [*(Target(f"{RUN}/{name}", ALL_OF_RUN) for name in (
         "run.json", "vocab.txt", "tokenizer_config.json", "checkpoints/index.json",
         "checkpoints/step_*.pt", "checkpoints/best_*.pt")),

@@ -70,7 +70,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "read_metrics": lambda base: read_metrics(base / RUN),
     "read_samples": lambda base: read_samples(base / RUN / "logs" / "samples.jsonl"),
     "export": exported,
-    "read_dataset": datasets,
+    "load_dataset": datasets,
     "load_page": lambda base: json.loads(json.dumps(asdict(load_page(base / "page.json")))),
     "load of a shipped model": shipped,
     "load of a published model": lambda base: fingerprint(*bertlib.load(base / "reference")),

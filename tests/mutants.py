@@ -154,25 +154,25 @@ def options() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Break, test, print a row a module and then the survivors."""
-    given, draw, told = options(), random.Random(), []
+    """Break, test, print the survivors, then a row a module."""
+    given, draw, rows = options(), random.Random(), []
     with tempfile.TemporaryDirectory(prefix="mutants") as folder:
         for name in ("bertlib", "tests", "wiki", "assets", "pyproject.toml"):
             part = PROJECT / name
             (shutil.copytree if part.is_dir() else shutil.copy)(part, Path(folder) / name)
-        print("| module | mutants | survived |\n|---|--:|--:|")
         for module in given.only:
             source = (PROJECT / "bertlib" / f"{module}.py").read_text(encoding="utf-8")
             known = mutants(source)
             draw.seed(f"{given.seed} {module}")
             most = min(len(known), -(-given.number // len(given.only)))
             chosen = [given.at] if given.at is not None else draw.sample(range(len(known)), most)
-            alive = [n for n in chosen if survives(Path(folder), module, known[n])]
-            print(f"| {module} | {len(chosen)} | {len(alive)} |", flush=True)
-            told += [f"{module} --at {n}\n{difference(source, known[n])}" for n in alive]
-            if given.at is not None:
-                print(difference(source, known[given.at]))
-    print(*(f"\nsurvived: --only {one}" for one in told), sep="\n")
+            alive = [number for number in chosen if survives(Path(folder), module, known[number])]
+            rows.append(f"| {module} | {len(chosen)} | {len(alive)} |")
+            for number in chosen if given.at is not None else alive:
+                word = "survived" if number in alive else "noticed"
+                print(f"{word}: --only {module} --at {number}", difference(source, known[number]),
+                      sep="\n", flush=True)
+    print("| module | mutants | survived |", "|---|--:|--:|", *rows, sep="\n")
 
 
 if __name__ == "__main__":

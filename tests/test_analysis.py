@@ -9,21 +9,21 @@ from bertlib.analysis import (
     Bin,
     Holes,
     Part,
+    by_frequency,
+    by_kind,
     by_part,
+    by_place,
+    by_sign,
     calibration,
     calibration_error,
     collect,
-    frequency,
     head_shares,
     in_context,
     judge,
+    key_groups,
     kind,
-    kinds,
-    marks,
     neighbours,
-    places,
     shared_neighbours,
-    shown,
     spread,
     surest_mistakes,
     table,
@@ -106,18 +106,18 @@ def test_parts_are_counted():
 
 
 def test_what_stood_in_the_hole():
-    groups = shown(made([7, 7, 7], [7, 7, 7], seen=[MASK, 7, 9]), MASK)
+    groups = by_sign(made([7, 7, 7], [7, 7, 7], seen=[MASK, 7, 9]), MASK)
     assert [keep.tolist() for keep in groups.values()] == [
         [True, False, False], [False, True, False], [False, False, True]]
 
 
 def test_frequencies_and_places_fall_into_one_bin_each():
     counts = torch.tensor([0.0, 9, 10, 99, 100, 5000])
-    groups = frequency(made([0, 1, 2, 3, 4, 5], [0] * 6), counts, (0, 10, 100))
+    groups = by_frequency(made([0, 1, 2, 3, 4, 5], [0] * 6), counts, (0, 10, 100))
     assert {name: keep.int().tolist() for name, keep in groups.items()} == {
         "0 to 9": [1, 1, 0, 0, 0, 0], "10 to 99": [0, 0, 1, 1, 0, 0],
         "100 or more": [0, 0, 0, 0, 1, 1]}
-    groups = places(made([0] * 4, [0] * 4, place=[1, 3, 4, 9]), (1, 4, 10))
+    groups = by_place(made([0] * 4, [0] * 4, place=[1, 3, 4, 9]), (1, 4, 10))
     assert {name: keep.int().tolist() for name, keep in groups.items()} == {
         "1 to 3": [1, 1, 0, 0], "4 to 9": [0, 0, 1, 1]}
 
@@ -133,7 +133,7 @@ def test_kinds_of_tokens(token, name):
 
 def test_kinds_of_holes(tokenizer):
     ids = [tokenizer.vocab.index(token) for token in ("king", ",", "##s", "2")]
-    groups = kinds(made(ids, ids), tokenizer)
+    groups = by_kind(made(ids, ids), tokenizer)
     assert {name: keep.nonzero().item() for name, keep in groups.items()} == {
         "punctuation": 1, "word or its start": 0, "word piece": 2, "number": 3}
 
@@ -176,7 +176,7 @@ def test_heads_are_summed_by_distance_and_by_what_they_read():
 
 def test_shares_of_heads_add_up(model, tokenizer, dataset):
     ids = dataset.chunks(slice(0, 2))
-    groups = marks(ids, tokenizer)
+    groups = key_groups(ids, tokenizer)
     assert groups["[CLS]"].sum() == 2 and groups["punctuation"].any()
     assert not groups["punctuation"][ids == tokenizer.special.sep].any()
     shares = head_shares(attention_maps(model, ids), groups)

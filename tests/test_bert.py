@@ -171,3 +171,22 @@ def test_dropout_drops_embeddings_and_what_each_sublayer_adds(preset):
     assert torch.equal(block(x), plain)
     model.encoder(torch.randint(50, (2, 9)), layers=states)
     assert states[0].abs().max() == 0
+
+
+@pytest.mark.parametrize("preset", ["wiki", "fast"])
+def test_a_pre_norm_block_adds_what_it_makes_of_the_normed_input(preset):
+    torch.manual_seed(0)
+    block = BertForMaskedLM(BertConfig.preset(preset, **SMALL | dict(
+        n_head=4, zero_init=False))).eval().encoder.blocks[0]
+    x = torch.randn(2, 9, 16)
+    middle = x + block.attention.output(block.attention(F.layer_norm(x, (16,)), None))
+    assert torch.allclose(block(x), middle + block.feed_forward(F.layer_norm(middle, (16,))),
+                          atol=1e-4)
+
+
+def test_a_model_of_the_published_shape_has_the_published_numbers():
+    base = BertConfig.preset("bert_base")
+    assert (base.vocab_size, base.seq_len, base.d_model, base.n_layer, base.n_head) == (
+        30_522, 512, 768, 12, 12)
+    assert (base.dropout, base.attention_dropout, base.init_std, base.norm_eps) == (
+        0.1, 0.1, 0.02, 1e-12)

@@ -66,6 +66,13 @@ def test_both_get_about_a_tenth_whatever_the_sizes(sizes):
         assert abs(share - 0.1) <= max(0.025, min(sizes) / sum(sizes) / 2 + 1e-9)
 
 
+def test_large_documents_are_held_out_only_where_the_small_ones_do_not_do():
+    small, large = [10] * 12, [40] * 22  # of 1,000: a small one is a hundredth
+    splits = deal(small + large)
+    assert sorted(splits[:12]) == [1] * 6 + [2] * 6 and not any(splits[12:])
+    assert any(deal([10] * 4 + [40] * 24)[4:])  # the small ones are less than half of a tenth
+
+
 def test_the_split_is_the_one_that_every_machine_makes():
     splits = deal([10] * 30)
     assert [n for n, split in enumerate(splits) if split == 1] == [5, 13, 17]

@@ -133,7 +133,7 @@ def test_the_model_folder_is_small():
 def test_the_model_is_as_good_as_its_card_says():
     model, tokenizer = load_shipped()
     val = load_dataset(ensure_datasets(PROJECT / "wiki", "english", 128).val, tokenizer)
-    puzzles = in_order(val, Masker(tokenizer), 32, most=64)
+    puzzles = in_order(val, Masker(tokenizer), 32, chunks=64)
     score = evaluate(model, puzzles, torch.device("cpu"), torch.float32)
     told = json.loads((MODEL / "config.json").read_text())["run"]["val_accuracy"]
     assert score.accuracy == pytest.approx(told, abs=0.03)

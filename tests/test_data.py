@@ -32,6 +32,16 @@ def test_an_epoch_shows_each_chunk_once(train_path, masker, tokenizer):
     assert batches.epoch == 1 and not np.array_equal(batches.order, order)
 
 
+def test_a_batch_may_end_where_its_epoch_ends(train_path, masker, tokenizer):
+    batches = Batches([train_path], masker, tokenizer, seed=5, dynamic=False)
+    order, count = batches.order.copy(), len(batches.data)
+    for epoch in (0, 1):
+        whole = batches.next(count, 0.15)
+        assert batches.epoch == epoch
+    assert not torch.equal(whole.labels, batches.data.frozen(order, masker).labels)
+    assert torch.equal(whole.labels, batches.data.frozen(batches.order, masker).labels)
+
+
 def test_dynamic_masks_differ_by_epoch_static_ones_do_not(train_path, masker, tokenizer):
     for dynamic in (True, False):
         batches = Batches([train_path], masker, tokenizer, seed=5, dynamic=dynamic)

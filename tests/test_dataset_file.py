@@ -1,6 +1,7 @@
 """Dataset files: what they hold, what is refused, and their unpacked copies."""
 
 import gzip
+import hashlib
 import json
 import os
 import shutil
@@ -137,20 +138,17 @@ def test_a_later_load_reads_no_block(own_path, tokenizer):
 
 def spoil(kind: str, path, data):
     good = path.read_bytes()
-    contents = {"bit": bytes([good[0] ^ 1]) + good[1:], "hash": good[:-1] + bytes([good[-1] ^ 1]),
-                "truncated": good[: len(good) // 2], "longer": good + b"\0", "empty": b""}
+    contents = {"first bit": bytes([good[0] ^ 1]) + good[1:], "empty": b"",
+                "last bit": good[:-1] + bytes([good[-1] ^ 1]), "truncated": good[: len(good) // 2]}
     if kind in contents:
         path.write_bytes(contents[kind])
-    if kind == "ids outside the vocabulary":
-        block = Block(np.full_like(data.ids, 65_535), data.positions, data.replaced)
-        write_unpacked(path, data.header, [block])
     if kind == "of another dataset":
-        block = Block(data.ids, data.positions, data.replaced)
-        write_unpacked(path, replace(data.header, sha256="0" * 64), [block])
+        block = Block(data.ids[::-1], data.positions, data.replaced)
+        write_unpacked(path, data.header, [block])
 
 
-@pytest.mark.parametrize("kind", ["bit", "hash", "truncated", "longer", "empty",
-                                  "ids outside the vocabulary", "of another dataset"])
+@pytest.mark.parametrize("kind", ["first bit", "last bit", "truncated", "empty",
+                                  "of another dataset"])
 def test_a_copy_that_does_not_fit_is_made_anew(kind, own_path, tokenizer, dataset):
     load_dataset(own_path, tokenizer)
     copy = unpacked(own_path)
@@ -160,6 +158,18 @@ def test_a_copy_that_does_not_fit_is_made_anew(kind, own_path, tokenizer, datase
     assert map_unpacked(copy, dataset.header) is None
     assert_same(load_dataset(own_path, tokenizer), dataset)
     assert copy.read_bytes() == good
+
+
+@pytest.mark.parametrize(("name", "number"), [("ids", 65_535), ("replaced", 65_535),
+                                              ("positions", 33)])
+def test_a_copy_with_numbers_out_of_range_is_not_used(name, number, tmp_path, dataset):
+    columns = {name: getattr(dataset, name).copy() for name in ARRAYS}
+    columns[name][-1] = number
+    block, digest = Block(**columns), hashlib.sha256()
+    block.add_to(digest)
+    header = replace(dataset.header, sha256=digest.hexdigest())  # which so tells of this copy
+    write_unpacked(tmp_path / "x", header, [block])
+    assert map_unpacked(tmp_path / "x", header) is None
 
 
 def test_a_dataset_made_again_gets_a_new_copy(base, tmp_path, tokenizer):
@@ -201,7 +211,9 @@ def test_a_write_that_fails_leaves_nothing_half_written(own_path, dataset):
 def test_ids_of_a_large_vocabulary_take_four_bytes(tmp_path, dataset):
     origin = replace(dataset.header.origin, vocab_size=70_000)
     header = replace(dataset.header, origin=origin, count=3, max_len=5, n_masked=1)
-    block = Block(np.arange(69_985, 70_000, dtype="<u4").reshape(3, 5),
-                  np.ones((3, 1), "<u2"), np.full((3, 1), 69_999, "<u4"))
+    block, digest = Block(np.arange(69_985, 70_000, dtype="<u4").reshape(3, 5),
+                          np.ones((3, 1), "<u2"), np.full((3, 1), 69_999, "<u4")), hashlib.sha256()
+    block.add_to(digest)
+    header = replace(header, sha256=digest.hexdigest())
     write_unpacked(tmp_path / "x", header, [block])
     assert_same(map_unpacked(tmp_path / "x", header), block)

@@ -82,3 +82,22 @@ def test_shares_are_settings(tokenizer):
 def test_impossible_shares_are_refused(shares):
     with pytest.raises(InputError):
         MaskingConfig(**shares)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_rows_of_a_puzzle_are_the_puzzle_of_those_rows(tokenizer, masker, padded):
+    ids = full_rows(tokenizer, rows=5, length=20)
+    if padded:
+        ids[3, 12:] = tokenizer.special.pad
+    whole = masker(ids, generator())
+    for start, stop in ((0, 2), (2, 4), (4, 5)):
+        part, mine = whole.rows(start, stop), whole.positions // 20
+        chosen = (mine >= start) & (mine < stop)
+        assert torch.equal(part.input_ids, whole.input_ids[start:stop])
+        assert torch.equal(part.positions, whole.positions[chosen] - 20 * start)
+        assert torch.equal(part.labels, whole.labels[chosen])
+        assert torch.equal(part.labels, ids[start:stop].flatten()[part.positions])
+        if padded:
+            assert torch.equal(part.attention_mask, whole.attention_mask[start:stop])
+        else:
+            assert part.attention_mask is None

@@ -156,7 +156,7 @@ def test_a_batch_that_cannot_be_shared_and_half_an_environment_are_refused(monke
 
 
 def test_a_clock_that_ranks_agree_on_keeps_its_digits():
-    assert Ranks().most(86_400.0001, True, False) == [86_400.0001, 1.0, 0.0]
+    assert Ranks().max(86_400.0001, True, False) == [86_400.0001, 1.0, 0.0]
 
 
 def test_two_ranks_have_the_losses_of_one(own, straight):

@@ -53,7 +53,8 @@ def test_a_split_is_read_as_it_was_put_in_whatever_the_calls(tmp_path_factory, s
                     SMALL.lowercase, None, SPECIAL, segment)
     path, other = folder / "1.msgpack.gz", folder / "2.msgpack.gz"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bertlib.packing.CHUNKS_IN_BLOCK", 3)
+        for module in ("packing", "plumbing.dataset_file"):
+            patch.setattr(f"bertlib.{module}.CHUNKS_IN_BLOCK", 3)
         for file, told in ((other, all_at_once), (path, stream)):
             with closing(SplitWriter("val", SMALL, origin, MaskingConfig(rate), max_len, seed,
                                      folder)) as writer, file.open("wb") as opened:
@@ -61,13 +62,12 @@ def test_a_split_is_read_as_it_was_put_in_whatever_the_calls(tmp_path_factory, s
                     writer.add(call)
                 writer.flush()
                 writer.finish(opened)
+        first, data = (load_dataset(path, SMALL) for _ in range(2))  # then from its unpacked copy
     assert path.read_bytes() == other.read_bytes()
-    packer, masker = Packer(SMALL, max_len, segment), Masker(SMALL)
+    packer, masker, header = Packer(SMALL, max_len, segment), Masker(SMALL), data.header
     chunks = packer(*all_at_once)
-    for _ in range(2):  # from the file, then from its unpacked copy
-        data = load_dataset(path, SMALL)
-        header = data.header
-        assert np.array_equal(data.ids, chunks) and header == writer.header()
+    assert header == first.header == writer.header()
+    assert np.array_equal(first.ids, chunks) and np.array_equal(data.ids, chunks)
     counts = header.count, header.n_tokens, header.n_unknown, header.n_lost
     assert counts == (len(chunks), (chunks != SPECIAL.pad).sum(), (chunks == SPECIAL.unk).sum(),
                       packer.n_rest())

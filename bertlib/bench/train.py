@@ -82,7 +82,7 @@ class Contestant:
                                  attention_dropout=attention_dropout, **changes)
 
     def flops(self, contest: Contest) -> float:
-        """Floating-point operations a token that this way to compute the model needs."""
+        """Floating-point operations for each token when the model is computed in this way."""
         rate = 1.0 if self.library == THEIRS else round(MASK_RATE * contest.tokens) / contest.tokens
         return flops_per_token(self.config(contest), rate)
 

@@ -102,8 +102,8 @@ def expect(got: Any, right: Any, mistakes: dict[str, Any] | None = None,
 
 
 def mistakes(choices: dict[str, dict[Any, str]], make: Callable[[dict[str, Any]], Any],
-             most: int, joint: str = " and ") -> dict[str, Any]:
-    """What up to `most` mistakes at once return: their words -> the value, single ones first.
+             together: int, joint: str = " and ") -> dict[str, Any]:
+    """What up to `together` mistakes return: their words -> the value, single ones first.
 
     choices: a part of the answer -> each way to write it -> what is wrong with that, or "".
     `make` returns the value for one way a part.
@@ -112,7 +112,7 @@ def mistakes(choices: dict[str, dict[Any, str]], make: Callable[[dict[str, Any]]
     for values in product(*choices.values()):
         choice = dict(zip(choices, values, strict=True))
         faults = [words for part, value in choice.items() if (words := choices[part][value])]
-        if 1 <= len(faults) <= most:
+        if 1 <= len(faults) <= together:
             rows.append((len(faults), joint.join(faults), make(choice)))
     return {words: value for _, words, value in sorted(rows, key=lambda row: row[0])}
 

@@ -28,7 +28,7 @@ from bertlib.plumbing.files import (
 from bertlib.plumbing.records import read_json, write_json
 from bertlib.plumbing.runs import CARD as RUN
 from bertlib.plumbing.runs import Identity
-from bertlib.plumbing.states import check_shapes, most_bytes, shapes
+from bertlib.plumbing.states import check_shapes, expected_bytes, shapes
 from bertlib.plumbing.vocab import RULES
 from bertlib.tokens import Tokenizer
 
@@ -115,7 +115,7 @@ def load_run(folder: Path, best: bool = False) -> tuple[BertForMaskedLM, Tokeniz
     config = read_shape(run.model, folder / RUN)
     check_words(tokenizer, run.vocab_sha256, run.rules, config, folder)
     own = outline(config)
-    checkpoints = Checkpoints(folder / "checkpoints", most=most_bytes(own))
+    checkpoints = Checkpoints(folder / "checkpoints", max_bytes=expected_bytes(own))
     state = checkpoints.best_state() if best else checkpoints.newest()
     for sentence in checkpoints.notes:
         note(sentence)

@@ -83,6 +83,6 @@ def _in_thread(args: threading.ExceptHookArgs) -> None:
 def _told(error: OSError) -> str:
     """The file, what is wrong with it, and what helps: one sentence."""
     reason = error.strerror or str(error) or type(error).__name__
-    where = "A file" if error.filename is None else short(os.fsdecode(error.filename), most=400)
+    where = "A file" if error.filename is None else short(os.fsdecode(error.filename), limit=400)
     remedy = REMEDIES.get(error.errno or 0, "check that place")
     return f"{where} cannot be read or written ({reason}); {remedy}, then start again."

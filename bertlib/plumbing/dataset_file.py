@@ -4,20 +4,22 @@ A dataset file is two gzip members: a header (`Header`), then blocks of chunks, 
 Ids travel as bytes, not as lists of ints: a chunk of 128 tokens takes 256 bytes and no parsing.
 Each chunk also carries one frozen puzzle, so that all who validate score the same masks.
 
-The first load writes all arrays into `<name>.unpacked`, which later loads map into memory. That
-file is never more than a copy: one that does not fit the header, or cannot be written, is made
-anew or done without. A file that lies is refused before more than a block of it is in memory.
+The first load writes the chunks as one NumPy array into `<name>.unpacked`, which later loads map
+into memory. That file is never more than a copy: one that does not fit the header, or cannot be
+written, is made anew or done without. A file that lies is refused before more than a block of it
+is in memory.
 """
 
 import gzip
 import hashlib
+import io
 import os
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgpack
 import numpy as np
@@ -27,7 +29,6 @@ from bertlib.plumbing.files import InputError, atomic_write
 
 MOST_HEADER = 1 << 16  # bytes, packed or not; honest ones have about a thousand
 MOST_PACKED = 1032  # bytes that gzip can pack into one, the limit of its format
-SEAL = 32  # bytes at the end of an unpacked copy
 UNREADABLE = (OSError, EOFError, zlib.error, ValueError, TypeError, LookupError,
               msgpack.exceptions.UnpackException)
 
@@ -43,6 +44,11 @@ class Block:
     def pack(self) -> dict[str, bytes | int]:
         """As a msgpack object: the count and three strings of little-endian bytes."""
         return {"count": len(self.ids)} | {name: a.tobytes() for name, a in vars(self).items()}
+
+    def add_to(self, digest: Any) -> None:
+        """Go on with the SHA-256 that a header has: of the arrays of each block in order."""
+        for array in vars(self).values():
+            digest.update(np.ascontiguousarray(array))
 
     def check_ranges(self, header: Header) -> None:
         """`ValueError` if an id lies outside the vocabulary or a position outside its chunk."""
@@ -136,8 +142,7 @@ def _read_blocks(path: Path, header: Header) -> Iterator[Block]:
         while left > 0:
             block = _read_block(unpacker, header, left)
             block.check(header)
-            for name in header.arrays():
-                digest.update(getattr(block, name))
+            block.add_to(digest)
             left -= len(block.ids)
             n_tokens += int((block.ids != special.pad).sum())
             n_unknown += int((block.ids == special.unk).sum())
@@ -153,77 +158,85 @@ def _read_blocks(path: Path, header: Header) -> Iterator[Block]:
 
 def _unpacker(file: BinaryIO, header: Header) -> msgpack.Unpacker:
     """What reads the blocks, object by object; none may be larger than an array, or nested."""
-    most = CHUNKS_IN_BLOCK * max(width * kind.itemsize for width, kind in header.arrays().values())
-    return msgpack.Unpacker(gzip.open(file), read_size=1 << 20, max_buffer_size=most + (1 << 20),
-                            max_bin_len=most, max_array_len=0, max_map_len=0, max_ext_len=0)
+    limit = CHUNKS_IN_BLOCK * header.row.itemsize
+    return msgpack.Unpacker(gzip.open(file), read_size=1 << 20, max_buffer_size=limit + (1 << 20),
+                            max_bin_len=limit, max_array_len=0, max_map_len=0, max_ext_len=0)
 
 
-def _read_block(unpacker: msgpack.Unpacker, header: Header, most: int) -> Block:
+def _read_block(unpacker: msgpack.Unpacker, header: Header, left: int) -> Block:
     n_entries = min(unpacker.read_map_header(), 4)
     packed = {unpacker.unpack(): unpacker.unpack() for _ in range(n_entries)}
     if packed.keys() != {"count", *header.arrays()}:
         raise ValueError("a block has other entries than it should")
-    if not 0 < (count := packed["count"]) <= most:
-        raise ValueError(f"a block holds {count:,} chunks, {most:,} are left of those announced")
+    if packed["count"] != (count := min(left, CHUNKS_IN_BLOCK)):
+        raise ValueError(f"a block holds {packed['count']:,} chunks, it should hold {count:,}")
     return Block(**{name: np.frombuffer(packed[name], kind).reshape(count, width)
                     for name, (width, kind) in header.arrays().items()})
 
 
+# -- the unpacked copy ------------------------------------------------------------------------
+
+
+def _rows(block: Block, header: Header) -> np.ndarray:
+    """The chunks of a block as one array, a row each: [n] of `Header.row`."""
+    rows = np.empty(len(block.ids), header.row)
+    for name in header.arrays():
+        rows[name] = getattr(block, name)
+    return rows
+
+
+def _block(rows: np.ndarray) -> Block:
+    """The columns of rows, which are not copied."""
+    return Block(rows["ids"], rows["positions"], rows["replaced"])
+
+
 def _gather(header: Header, blocks: Iterable[Block]) -> Block:
     """All chunks in memory."""
-    arrays = {name: np.empty((header.count, width), kind)
-              for name, (width, kind) in header.arrays().items()}
-    first = 0
+    rows, first = np.empty(header.count, header.row), 0
     for block in blocks:
-        for name, array in arrays.items():
-            array[first : first + len(block.ids)] = getattr(block, name)
+        rows[first : first + len(block.ids)] = _rows(block, header)
         first += len(block.ids)
-    return Block(**arrays)
+    return _block(rows)
+
+
+def _front(header: Header) -> bytes:
+    """The first bytes of the file that `np.save` makes of all rows: type and shape."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {
+        "descr": np.lib.format.dtype_to_descr(header.row), "fortran_order": False,
+        "shape": (header.count,)})
+    return stream.getvalue()
 
 
 def write_unpacked(path: Path, header: Header, blocks: Iterable[Block]) -> None:
-    """Write the raw arrays one after the other, then their seal; all or nothing.
+    """Write the file that `np.save` makes of all rows, but block by block; all or nothing.
 
     Raises `OSError` if the file cannot be written.
     """
-    digests = {name: hashlib.sha256() for name in header.arrays()}
     with atomic_write(path) as stream:
-        first = 0
+        stream.write(_front(header))
         for block in blocks:
-            start = 0
-            for name, (width, kind) in header.arrays().items():
-                stream.seek(start + first * width * kind.itemsize)
-                stream.write(getattr(block, name))
-                digests[name].update(getattr(block, name))
-                start += header.count * width * kind.itemsize
-            first += len(block.ids)
-        stream.seek(header.n_bytes)
-        stream.write(_seal(header, digests.values()))
-
-
-def _seal(header: Header, digests: Iterable) -> bytes:
-    """SHA-256 of the header's own and of those of the arrays: of which dataset this is the copy."""
-    parts = header.sha256.encode(), *(digest.digest() for digest in digests)
-    return hashlib.sha256(b"".join(parts)).digest()
+            stream.write(_rows(block, header).data)
 
 
 def map_unpacked(path: Path, header: Header) -> Block | None:
     """The arrays of an unpacked file, read-only; None if it is missing, damaged or another's.
 
-    Its length, its seal and the range of its numbers are checked each time. Pages that nobody
-    reads take no memory, and several processes share those that are read.
+    All is hashed and held to its range each time. Pages that nobody reads take no memory, and
+    several processes share those that are read.
     """
     if not path.is_file():
         return None
-    with suppress(OSError, ValueError):  # unreadable, empty, or numbers out of their range
-        raw, arrays, end = np.asarray(np.memmap(path, mode="r")), {}, 0  # bytes, as a plain array
-        for name, (width, kind) in header.arrays().items():
-            start, end = end, end + header.count * width * kind.itemsize
-            arrays[name] = raw[start:end]
-        digests = [hashlib.sha256(array.data) for array in arrays.values()]
-        if len(raw) == end + SEAL and raw[end:].tobytes() == _seal(header, digests):
-            block = Block(**{name: arrays[name].view(kind).reshape(header.count, width)
-                             for name, (width, kind) in header.arrays().items()})
+    with suppress(OSError, ValueError):  # unreadable, too short, numbers out of their range
+        with path.open("rb") as stream:
+            front = _front(header)
+            if stream.read(len(front)) != front:  # so that NumPy parses no other's words
+                return None
+        rows, digest = np.asarray(np.load(path, mmap_mode="r")), hashlib.sha256()
+        for first in range(0, header.count, CHUNKS_IN_BLOCK):
+            block = _block(rows[first : first + CHUNKS_IN_BLOCK])
             block.check_ranges(header)
-            return block
+            block.add_to(digest)
+        if digest.hexdigest() == header.sha256:
+            return _block(rows)
     return None

@@ -15,7 +15,7 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 FORMAT, VERSION = "bertlib-mlm", 2
 SHORTEST, LONGEST = 16, 2048  # tokens in a chunk
-CHUNKS_IN_BLOCK = 4096
+CHUNKS_IN_BLOCK = 4096  # of a file; its last block may have fewer
 
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -74,9 +74,14 @@ class Header:
                 "replaced": (self.n_masked, kind)}
 
     @property
+    def row(self) -> np.dtype:
+        """All that belongs to one chunk, side by side, as a NumPy type."""
+        return np.dtype([(name, kind, (width,)) for name, (width, kind) in self.arrays().items()])
+
+    @property
     def n_bytes(self) -> int:
         """Of all arrays."""
-        return self.count * sum(width * kind.itemsize for width, kind in self.arrays().values())
+        return self.count * self.row.itemsize
 
 
 def id_type(vocab_size: int) -> np.dtype:

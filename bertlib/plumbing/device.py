@@ -115,5 +115,5 @@ def process_memory(entry: str = "VmHWM") -> int:
         if line.startswith(f"{entry}:"):
             return int(line.split()[1]) * 1024
     import resource  # here, because Windows has none
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -38,10 +38,10 @@ class InputError(ValueError):
         return [f"InputError: {self}"]
 
 
-def short(value: object, most: int = 80) -> str:
-    """`value` as Python writes it, for a message; if longer than `most`, without its middle."""
+def short(value: object, limit: int = 80) -> str:
+    """`value` as Python writes it, for a message; if longer than `limit`, without its middle."""
     brief = reprlib.Repr()
-    brief.maxstring = brief.maxother = brief.maxlong = most
+    brief.maxstring = brief.maxother = brief.maxlong = limit
     brief.maxlist = brief.maxtuple = brief.maxset = brief.maxdict = brief.maxlevel = 2
     try:
         return brief.repr(value)
@@ -150,7 +150,7 @@ def lock(stream: BinaryIO) -> bool:
 def check_own_files(folder: Path) -> None:
     """`InputError` if `folder`, or a folder in it, holds anything but files and folders.
 
-    A link may lead anywhere, and a pipe lets wait who opens it.
+    A link may lead anywhere, and whoever opens a pipe waits.
     """
     for path in (*folder.glob("*"), *folder.glob("*/*")):
         if path.is_symlink():
@@ -161,8 +161,8 @@ def check_own_files(folder: Path) -> None:
 
 
 @contextmanager
-def open_regular(path: Path, most: int) -> Iterator[BufferedReader]:
-    """Open a regular file of at most `most` bytes to read.
+def open_regular(path: Path, max_bytes: int) -> Iterator[BufferedReader]:
+    """Open a regular file of at most `max_bytes` to read.
 
     Raises `InputError` for another kind of file or a larger one; `OSError` passes.
     """
@@ -171,18 +171,18 @@ def open_regular(path: Path, most: int) -> Iterator[BufferedReader]:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
             raise InputError(f"'{path}' is no regular file; pass one.")
-        if found.st_size > most:
-            raise InputError(f"'{path}' has {found.st_size:,} bytes, more than the {most:,} that "
-                             "such a file may have; check what it is.")
+        if found.st_size > max_bytes:
+            raise InputError(f"'{path}' has {found.st_size:,} bytes, more than the {max_bytes:,} "
+                             "that such a file may have; check what it is.")
         with open(handle, "rb", closefd=False) as stream:
             yield stream
     finally:
         os.close(handle)
 
 
-def read_bytes(path: Path, most: int) -> bytes:
+def read_bytes(path: Path, max_bytes: int) -> bytes:
     """The bytes of a file, which is opened as `open_regular` does."""
-    with open_regular(path, most) as stream:
+    with open_regular(path, max_bytes) as stream:
         return stream.read()
 
 

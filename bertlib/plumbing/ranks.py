@@ -80,7 +80,7 @@ class Ranks:
         values = values.detach().double().cpu()
         return self._reduced(values, dist.ReduceOp.SUM)
 
-    def most(self, *values: float) -> list[float]:
+    def max(self, *values: float) -> list[float]:
         """The largest of each value over all ranks, so that all decide alike."""
         numbers = torch.tensor(values, dtype=torch.float64)
         return self._reduced(numbers, dist.ReduceOp.MAX).tolist()

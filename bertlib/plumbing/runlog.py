@@ -47,13 +47,19 @@ class ValRecord(msgspec.Struct, tag_field="kind", tag="val"):
 
 
 class RunLog:
-    """Appends to `logs/` of a run folder; each line is whole on disk when `write` returns."""
+    """Appends to `logs/` of a run folder; each line is whole on disk when `write` returns.
 
-    def __init__(self, folder: Path, step: int = 0):
+    Without a folder it writes nowhere: so do the ranks that are not the writer.
+    """
+
+    def __init__(self, folder: Path | None, step: int = 0):
         """Go on at `step`: TensorBoard then hides what a killed run wrote after it.
 
         Raises `InputError` if a record of before is damaged.
         """
+        self.is_open = folder is not None
+        if folder is None:
+            return
         self.folder = Path(folder) / "logs"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.text = open_lines(self.folder / "log.txt")
@@ -63,10 +69,13 @@ class RunLog:
 
     def say(self, message: str) -> None:
         """One line in log.txt, with the time of day."""
-        self.text.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
+        if self.is_open:
+            self.text.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """One record of a `kind` ("train", "val") at a step: to all three places."""
+        if not self.is_open:
+            return
         append_record(self.metrics, {"kind": kind, "step": step, **values})
         parts = [f"{name} {_short(value)}" for name, value in values.items()]
         self.say(f"{kind} step {step}: {', '.join(parts)}")
@@ -76,24 +85,8 @@ class RunLog:
 
     def close(self) -> None:
         """Close all files."""
-        for stream in (self.text, self.metrics, self.events):
+        for stream in (self.text, self.metrics, self.events) if self.is_open else ():
             stream.close()
-
-
-class NoLog(RunLog):
-    """What a rank that is not the writer logs to: nowhere."""
-
-    def __init__(self):
-        pass
-
-    def say(self, message: str) -> None:
-        """Nothing."""
-
-    def write(self, kind: str, step: int, **values: Any) -> None:
-        """Nothing."""
-
-    def close(self) -> None:
-        """Nothing."""
 
 
 def _short(value: Any) -> str:

@@ -5,7 +5,7 @@ beside it, so that it can be asked, exported and resumed wherever it is moved.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,7 +26,7 @@ class Unreadable(InputError):
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes two runs the same run: equal in all of this, they would do the same.
+    """What makes two runs the same run: with all of this equal, they do the same.
 
     rules: how the tokenizer washes text. datasets: SHA-256 of the training files in order, then
     of the validation file.
@@ -45,13 +45,18 @@ class Identity:
             object.__setattr__(self, name, json.loads(json.dumps(getattr(self, name))))
 
     @classmethod
-    def read(cls, folder: Path) -> "Identity":
-        """That of a run folder; `Unreadable` if its run.json is missing, damaged or too old."""
+    def read(cls, folder: Path, names: Iterable[str] = ()) -> "Identity":
+        """That of a run folder; `Unreadable` if its run.json is missing, damaged or too old.
+
+        To go on with a run, pass the `names` of the settings that it must have, no others.
+        """
         path = Path(folder) / CARD
         try:
             identity = read_json(path, cls, "begin a new run with --resume never")
             if identity.version != VERSION:
                 raise ValueError(f"it has version {identity.version}, this code reads {VERSION}")
+            if names and (other := set(names) ^ identity.settings.keys()):
+                raise ValueError(f"one of them only has a setting {min(other)!r}")
         except Missing:
             raise Unreadable(f"'{folder}' is no run: it has no {CARD}; pass the name of a run "
                              "below runs/, or the path of its folder.") from None
@@ -63,7 +68,7 @@ class Identity:
         return identity
 
     def differences(self, now: "Identity") -> list[str]:
-        """What is another in `now`, one phrase each, lengths and logging left out."""
+        """What differs in `now`, one phrase each; lengths and logging may differ."""
         told = [f"label {self.label!r} (now {now.label!r})"] if self.label != now.label else []
         if (self.vocab_sha256, self.rules) != (now.vocab_sha256, now.rules):
             told.append("another vocabulary")
@@ -91,7 +96,7 @@ class Run:
     def lock(self) -> bool:
         """Take the lock; False if another process, which is alive, holds it.
 
-        Raises `InputError` if the folder holds links or pipes, which what is written would follow.
+        Raises `InputError` if the folder holds links or pipes: files could be written elsewhere.
         """
         check_own_files(self.folder)
         stream = (self.folder / "lock").open("ab")
@@ -120,6 +125,7 @@ class Run:
             self._lock.close()
             self._lock = None
 
+
 def run_number(folder: Path) -> int:
     """N of a folder named runN; -1 for others."""
     number = folder.name.removeprefix("run")
@@ -147,26 +153,16 @@ def claim_run(base: Path, identity: Identity, resume: str,
     for path in reversed(runs if resume == "auto" else []):
         run = Run(path)
         try:
-            if _read_alike(path, identity) == identity and not is_finished(path) and run.lock():
+            found = Identity.read(path, identity.settings)
+            if found == identity and not is_finished(path) and run.lock():
                 return run
         except Unreadable as error:
             note(f"'{path}' is left alone: {error}")
     return Run(folder / f"run{run_number(runs[-1]) + 1 if runs else 0}")
 
 
-def _read_alike(folder: Path, identity: Identity) -> Identity:
-    """`Identity.read`, which also must have the settings that `identity` has, by their names."""
-    found = Identity.read(folder)
-    then, now = found.settings.keys(), identity.settings.keys()
-    if then != now:
-        raise Unreadable(f"'{folder / CARD}' is of another version of this code (one of them only "
-                         f"has a setting {min(then - now or now - then)!r}); begin a new run with "
-                         "--resume never.")
-    return found
-
-
 def _claim_named(folder: Path, identity: Identity) -> Run:
-    differences = _read_alike(folder, identity).differences(identity)
+    differences = Identity.read(folder, identity.settings).differences(identity)
     if differences:
         raise InputError(f"'{folder}' was trained with {'; '.join(differences)}; resume it as it "
                          "was (only its length and logging may change), or begin a new run with "

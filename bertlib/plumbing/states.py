@@ -13,8 +13,8 @@ from msgspec import Meta, convert
 
 from bertlib.plumbing.files import InputError, read_bytes, sha256
 
-MOST_BYTES = 64 << 30  # of a checkpoint, where nothing tells how large it should be
-MOST_PICKLED = 4 << 20  # bytes that say which tensors a checkpoint holds
+MAX_BYTES = 64 << 30  # of a checkpoint, where nothing tells how large it should be
+MAX_PICKLED = 4 << 20  # bytes that say which tensors a checkpoint holds
 HARMLESS = re.compile(  # what a pickle of tensors and plain values calls
     r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch \w+Storage")
 Shapes = Mapping[str, torch.Size]
@@ -27,7 +27,7 @@ class Weights(TypedDict):
 
 
 class State(Weights):
-    """Those of a run tell their step, too."""
+    """A run's checkpoints tell their step, too."""
 
     step: NotRequired[Annotated[int, Meta(ge=0)]]
 
@@ -40,7 +40,7 @@ class RandomState(TypedDict):
 
 
 class RunState(Weights):
-    """What one to go on from holds: see `Trainer.state`."""
+    """What a checkpoint to go on from holds: see `Trainer.state`."""
 
     step: Annotated[int, Meta(ge=0)]
     optimizers: list[dict[str, Any]]
@@ -51,13 +51,13 @@ class RunState(Weights):
     random: list[RandomState]
 
 
-def load_state(path: Path, digest: str | None = None, most: int = MOST_BYTES) -> dict[str, Any]:
+def load_state(path: Path, digest: str | None = None, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """Read one checkpoint as tensors and plain values only, checked against its SHA-256.
 
-    Raises `InputError` if it cannot be read, differs from its hash, or is none.
+    Raises `InputError` if it cannot be read, differs from its hash, or is no checkpoint.
     """
     try:
-        content = read_bytes(path, most)
+        content = read_bytes(path, max_bytes)
     except OSError as error:
         reason = error.strerror
         raise InputError(f"Cannot read the checkpoint '{path}' ({reason}).") from None
@@ -67,7 +67,7 @@ def load_state(path: Path, digest: str | None = None, most: int = MOST_BYTES) ->
 
 
 def parse_state(content: bytes, path: Path) -> dict[str, Any]:
-    """What the bytes of the checkpoint `path` hold; `InputError` if they are none."""
+    """What the bytes of the checkpoint `path` hold; `InputError` if that is no checkpoint."""
     try:
         _require_plain(content)
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -87,7 +87,7 @@ def _require_plain(content: bytes) -> None:
             if entry.compress_type != zipfile.ZIP_STORED:
                 raise ValueError("it is compressed")
             if entry.filename.endswith("data.pkl"):
-                if entry.file_size > MOST_PICKLED:
+                if entry.file_size > MAX_PICKLED:
                     raise ValueError("its list of tensors is too long")
                 for code, argument, _ in pickletools.genops(archive.read(entry)):
                     called = code.name == "GLOBAL" and HARMLESS.fullmatch(argument or "")
@@ -113,7 +113,7 @@ def shapes(weights: Mapping[str, torch.Tensor]) -> Shapes:
     return {name: tensor.shape for name, tensor in weights.items()}
 
 
-def most_bytes(model: torch.nn.Module) -> int:
+def expected_bytes(model: torch.nn.Module) -> int:
     """How large a checkpoint of `model` may be: weights, two moments of each, and some."""
     return (64 << 20) + 16 * sum(tensor.numel() for tensor in model.state_dict().values())
 

@@ -132,7 +132,7 @@ def _prose(path: Path, parted: str) -> Iterator[tuple[bool, str]]:
 
 
 def _parts(line: str, text: str, parted: str) -> bool:
-    """Whether a document ends before this line, `text` without the spaces around it."""
+    """Whether a document ends before a line; `text` is the line without the spaces around."""
     if parted == "titles":
         return text[:2] == "= " and TITLE.fullmatch(line[:-1]) is not None
     return parted == "blank" and not text
@@ -157,7 +157,7 @@ def _records(path: Path) -> Iterator[tuple[bool, str]]:
 
 
 def _text_of(record: str, place: str) -> str:
-    """The "text" of a JSON line; `InputError` if it has none, or is none."""
+    """The "text" of a JSON line; `InputError` if it is no such line."""
     if not record.endswith("\n"):
         raise InputError(f"{place}: this is longer than {LONGEST_RECORD:,} characters; write its "
                          "text as several documents, one object a line.")
