@@ -12,7 +12,7 @@ from bertlib.plumbing.files import PROJECT
 from bertlib.prepare_mlm_dataset import PrepareConfig, prepare
 from bertlib.tokens import Tokenizer
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # two wait for each other: on a busy machine that takes five times as long
 VOCAB = PROJECT / "wiki" / "vocab" / "vocab.txt"
 
 
@@ -20,6 +20,14 @@ def document(number: int, paragraphs: int = 6) -> str:
     """A document whose every paragraph holds the words `code` and its number."""
     text = f"code {number} the king went to the city and saw the river . " * 4
     return f" = Article {number} = \n\n" + f" {text}\n" * paragraphs + " = = Section = = \n text\n"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def children_on_one_thread():
+    """What a test starts is no more patient than the test itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
 
 
 @pytest.fixture(scope="session")

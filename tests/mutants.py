@@ -5,8 +5,9 @@
     python tests/mutants.py --only optim --at 57     one mutant, with its diff
 
 Each mutant changes one place of one module: a comparison, a sign, a number, a truth value, or a
-statement that is left out. Words for people (docstrings, messages) and types are left alone. The
-module's own tests run on a copy of the package; a mutant that they let pass survives.
+statement that is left out. Words for people (docstrings, messages) and types are left alone, and
+so are limits and presets that somebody chose: a test could but repeat them. The module's own tests
+run on a copy of the package; a mutant that they let pass survives.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
+CHOSEN = ("LIMITS", "PRESETS", "FAST", "COUNTS")  # the names of such tables
 PATIENCE = 900  # seconds for the tests of one module: one that takes longer hangs
 TESTS = {  # a module of the story -> its own tests
     "attention": "attention bert", "blocks": "bert", "bert": "bert", "masking": "masking packing",
@@ -51,13 +53,14 @@ def places(tree: ast.AST) -> Iterator[tuple[ast.AST, str, int | None]]:
 
 
 def is_mutable(part: object) -> bool:
-    """Whether a part of the tree can be changed so that it may matter."""
+    """Whether a part can be changed so that it may matter; of -1 only the number, to -2."""
     if isinstance(part, ast.Constant):
         return isinstance(part.value, bool | int | float)
     if isinstance(part, ast.Expr):  # a call for what it does
         return isinstance(part.value, ast.Call)
     if isinstance(part, ast.UnaryOp):
-        return isinstance(part.op, ast.Not | ast.USub)
+        return isinstance(part.op, ast.Not) or (
+            isinstance(part.op, ast.USub) and not isinstance(part.operand, ast.Constant))
     return isinstance(part, ast.AugAssign) or type(part) in SWAPS
 
 
@@ -75,12 +78,17 @@ def changed(part: ast.AST) -> ast.AST:
 
 
 def silent(tree: ast.Module) -> set[int]:
-    """The nodes below words for people and types: raised errors, asserts, f-strings, options."""
+    """The nodes below words for people, types and tables: raised errors, f-strings, options."""
     quiet: set[int] = set()
     for node in ast.walk(tree):
         named = getattr(getattr(node, "func", None), "id", "")
-        if isinstance(node, ast.Raise | ast.JoinedStr) or named in ("InputError", "note"):
+        tables = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(getattr(table, "id", "") in CHOSEN for table in tables):
             quiet |= {id(part) for part in ast.walk(node)}
+        if isinstance(node, ast.Raise | ast.JoinedStr) or named in ("InputError", "note", "Limits"):
+            quiet |= {id(part) for part in ast.walk(node)}
+        if isinstance(node, ast.keyword) and node.arg == "strict":  # of zip: it only guards
+            quiet.add(id(node.value))
         if isinstance(node, ast.FunctionDef) and node.name in ("main", "command", "parser"):
             quiet |= {id(part) for part in ast.walk(node)}
         types = [getattr(node, "annotation", None), getattr(node, "returns", None),

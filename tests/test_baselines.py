@@ -168,6 +168,17 @@ def test_k_is_large_where_counts_tell_nothing_and_small_where_they_tell_all():
     assert b._strength(5 * once, 5 * once, once / 10) == b.STRENGTHS[0]
 
 
+def test_k_suits_ten_places_of_the_text_and_not_its_beginning_alone():
+    draw = np.random.default_rng(0)
+    words = 5 + (np.arange(800)[:, None] + np.arange(9)) % 7  # each word tells the next
+    chance = draw.integers(5, V, words.shape)  # none does
+    begun = np.concatenate([chance[:8], words[8:]])  # a hundredth of it by chance
+    order, mixed, none = (b.Neighbours.fit(framed(text), V, SPECIAL).k_pair
+                          for text in (words, begun, chance))
+    assert order == b.STRENGTHS[0] and none == b.STRENGTHS[-1]
+    assert order < mixed < none
+
+
 def test_real_puzzles_of_a_small_corpus(train_path, tokenizer, masker):
     train = load_dataset(train_path, tokenizer)
     val = load_dataset(train_path.with_name("val_toy_32_123.msgpack.gz"), tokenizer)

@@ -135,6 +135,8 @@ def test_a_fresh_model_started_from_counts_predicts_frequencies():
     start_from_counts(model, lambda: [ids], [0, 1, 2, 3, 4], CountStart(width=9))
     after = model(torch.full_like(ids, 4), None, ids).loss
     bound = entropy(word_counts([ids], 9))
+    never = torch.tensor(0.5 / ids.numel()).log()
+    assert torch.allclose(model.head.decoder.bias[:5], never)  # special tokens count as unseen
     assert before > 2.0
     assert after.item() == pytest.approx(bound, abs=0.05)
 

@@ -1,6 +1,10 @@
 """A page as text and as HTML: escaped, the same each time, readable without style."""
 
+import io
 import re
+
+import pytest
+from matplotlib.image import imread
 
 from bertlib.highlight import (
     document_html,
@@ -8,6 +12,7 @@ from bertlib.highlight import (
     inline_html,
     literal,
     page_html,
+    page_png,
     page_text,
 )
 from bertlib.predict import Guess, Hole, Page
@@ -82,6 +87,19 @@ def test_a_hidden_piece_is_read_together_with_its_word():
     both = Page(("[CLS]", "spo", "##ke", "[SEP]"),
                 (hole(1, "spo", ("the", 0.6)), hole(2, "##ke", ("##ke", 0.6))))
     assert "[2] ##ke 60%" in guesses_text(both)
+    bare_start = Page(("spo", "##ken"), (hole(1, "##ken", ("##ken", 0.6)),))
+    assert guesses_text(bare_start).startswith("[1] spoken (##ken) 60%")
+
+
+def test_a_picture_is_900_pixels_wide_and_full_of_text_from_top_to_bottom():
+    for page in (PAGE, Page(PAGE.tokens * 20, PAGE.holes)):
+        picture = imread(io.BytesIO(page_png(page)))[..., :3]  # [height, width, 3], 1 is white
+        rows = (picture < 0.5).all(-1).any(1).nonzero()[0]
+        columns = (picture < 0.5).all(-1).any(0).nonzero()[0]
+        height, width, _ = picture.shape
+        assert width == 900 and columns[0] == pytest.approx(27, abs=3)
+        assert rows[0] == pytest.approx(33, abs=4) and height - 70 < rows[-1] < height - 4
+        assert columns[-1] < 890
 
 
 def test_bytes_are_the_same_each_time_and_nothing_is_fetched():

@@ -27,6 +27,11 @@ def test_the_published_schedule():
     assert rate_factor(settings, 45_000, 0) == rate_factor(settings, 59_999, 0) == 0.05
 
 
+def test_a_decay_of_one_step_is_over_after_it():
+    settings = Settings.make("cuda", warmup_iters=4, lr_decay_iters=5)
+    assert [rate_factor(settings, step, 0) for step in (3, 4, 5, 6)] == [1, 1, 0.05, 0.05]
+
+
 def test_the_linear_schedule_ends_with_the_run():
     settings = Settings.make("cpu")
     assert [rate_factor(settings, 9, p) for p in (0, 0.25, 1)] == [1, 0.75, 0]

@@ -90,6 +90,7 @@ def test_a_chunk_is_guessed_at_its_frozen_masks(model, dataset, masker, tokenize
     assert [hole.position for hole in page.holes] == puzzle.positions.tolist()
     assert [hole.truth for hole in page.holes] == tokenizer.tokens(puzzle.labels.tolist())
     assert page.tokens == tuple(tokenizer.tokens(dataset.chunks(slice(3, 4))[0].tolist()))
+    assert {len(hole.guesses) for hole in page.holes} == {5}
 
 
 def test_rank_and_share_of_the_truth_are_those_of_the_logits(model, tokenizer):

@@ -178,9 +178,37 @@ def test_a_run_writes_log_metrics_events_and_checkpoints(base, tmp_path, tokeniz
     assert val[-1]["loss"] == pytest.approx(score.loss) and val[-1]["loss"] < val[0]["loss"]
     assert val[-1]["tokens"] == 12 * 16 * 32
     assert shown == [0, 1, 2, 4, 8, 12]
-    assert "finished" in (tmp_path / "logs" / "log.txt").read_text()
+    told = (tmp_path / "logs" / "log.txt").read_text()
+    assert "on cpu, torch.float32, from step 0\n" in told and told.endswith("finished\n")
     assert list((tmp_path / "logs").glob("events.out.tfevents.*"))
     assert trainer.checkpoints.newest()["step"] == 12
+
+
+def test_each_rate_that_is_logged_is_that_of_the_step_before(base, tmp_path, tokenizer):
+    make_trainer(base, tmp_path, tokenizer, schedule="cosine", warmup_iters=4, lr_decay_iters=8,
+                 min_learning_rate=4e-4, max_iters=10, val_interval=1).run()
+    records = {r["step"]: r["lr_factor"] for r in read_metrics(tmp_path, "train")}
+    assert [records[step] for step in (1, 2, 3, 4, 5)] == [0.25, 0.5, 0.75, 1, 1]
+    assert [records[step] for step in (7, 9, 10)] == pytest.approx([0.55, 0.1, 0.1])
+
+
+def test_a_budget_of_time_ends_the_run(base, tmp_path, tokenizer):
+    trainer = make_trainer(base, tmp_path, tokenizer, budget_minutes=1e-6, max_iters=50)
+    trainer.run()
+    assert trainer.step == 1 and trainer.seconds > 6e-5 and trainer.progress() == 1.0
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_gradients_are_clipped_at_their_own_scale(base, tmp_path, tokenizer, precision):
+    """With float16 they are made 65,536 times as large on the way, so that small ones are kept."""
+    trainer = make_trainer(base, tmp_path, tokenizer, precision=precision, optimizer="adamw",
+                           grad_clip=0.1)
+    portion = trainer.fetch(0.0)
+    trainer.train_step(portion.micro, portion.masked)
+    optimizer, = trainer.learner.optimizers
+    averages = [state["exp_avg"].flatten() for state in optimizer.state.values()]
+    wanted = 0.1 * (1 - trainer.settings.beta1)
+    assert torch.cat(averages).norm().item() == pytest.approx(wanted, rel=0.01)
 
 
 def test_evaluate_counts_every_masked_word(base, tmp_path, tokenizer):

@@ -55,7 +55,8 @@ class Identity:
             identity = read_json(path, cls, "begin a new run with --resume never")
             if identity.version != VERSION:
                 raise ValueError(f"it has version {identity.version}, this code reads {VERSION}")
-            if names and (other := set(names) ^ identity.settings.keys()):
+            then, now = identity.settings.keys(), set(names)
+            if now and (other := then - now or now - then):
                 raise ValueError(f"one of them only has a setting {min(other)!r}")
         except Missing:
             raise Unreadable(f"'{folder}' is no run: it has no {CARD}; pass the name of a run "
