@@ -24,7 +24,6 @@ from bertlib.plumbing.files import InputError, check_output_folder, sha256
 from bertlib.plumbing.texts import PARTED, check_characters
 from bertlib.plumbing.vocab import (
     OVERRULE,
-    RULES,
     SPECIAL_TOKENS,
     VOCAB,
     Rules,
@@ -33,12 +32,10 @@ from bertlib.plumbing.vocab import (
     check_vocab,
     judge,
     left_out,
-    load_rules,
-    load_vocab,
     save_whole,
     train_vocab,
-    vocab_file,
 )
+from bertlib.plumbing.words import load_words
 
 
 class Tokenizer:
@@ -65,12 +62,12 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        """From a `vocab.txt` or its folder, by the `tokenizer_config.json` beside it, if any.
+        """From a vocab.txt or its folder, by the tokenizer_config.json beside it, if any.
 
-        Raises `InputError` as `load_vocab` and `load_rules` do.
+        A tokenizer.json alone will do. Raises `InputError` as `load_words` does.
         """
-        vocab = load_vocab(path)
-        return cls(vocab, rules=load_rules(vocab_file(path).with_name(RULES), vocab))
+        vocab, rules = load_words(path)
+        return cls(vocab, rules=rules)
 
     def save(self, folder: Path) -> None:
         """Write vocab.txt and tokenizer_config.json, from which a copy reads text alike."""

@@ -133,7 +133,7 @@ def page(lab, browser):
     page.wait_for_selector(".jp-Notebook")
     page.get_by_text("| Idle").wait_for()  # before that, running is silently ignored
     command(page, "notebook:run-all-cells")
-    page.wait_for_function(ALL_RAN)
+    page.wait_for_function(ALL_RAN, timeout=5 * SLOW)  # a minute, if nothing else runs
     page.locator(".bl-root").first.wait_for()
     yield page
     page.close()
@@ -332,7 +332,7 @@ def test_money_is_no_formula(lab, browser):
     page.goto(lab[1]("money.ipynb"))
     page.get_by_text("| Idle").wait_for()
     command(page, "notebook:run-all-cells")
-    page.wait_for_function(ALL_RAN)
+    page.wait_for_function(ALL_RAN, timeout=5 * SLOW)  # a minute, if nothing else runs
     root = page.locator(".bl-root")
     expect(root.locator(".bl-token small", has_text="%")).to_have_count(1)
     expect(root.locator(".bl-text")).to_have_value(MONEY)

@@ -8,8 +8,8 @@ from transformers import BertTokenizer
 from bertlib.corpus import Corpus
 from bertlib.plumbing.files import PROJECT, InputError
 from bertlib.plumbing.texts import read_documents
-from bertlib.plumbing.vocab import SPECIAL_TOKENS, judge, save_vocab
-from bertlib.tokens import Tokenizer, load_vocab, main, split_texts, train_vocab
+from bertlib.plumbing.vocab import SPECIAL_TOKENS, judge, load_vocab, save_vocab
+from bertlib.tokens import Tokenizer, main, split_texts, train_vocab
 
 
 def paragraphs(count: int) -> list[str]:

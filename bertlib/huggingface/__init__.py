@@ -15,7 +15,8 @@ from safetensors.torch import save
 
 from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.checkpoint import Checkpoints
-from bertlib.huggingface.published import TIED, Weights, build, load_published, outline, read_config
+from bertlib.huggingface.published import TIED, build, load_published, outline, read_config
+from bertlib.huggingface.weights import WHOLE, Weights, check_hash
 from bertlib.plumbing.files import (
     PROJECT,
     InputError,
@@ -65,7 +66,7 @@ def kind_of(folder: Path) -> str:
     raise InputError(
         f"'{folder}' holds no model: a run's folder has {RUN}, vocab.txt and checkpoints; one that "
         "ships has config.json (with 'model'), vocab.txt and model.safetensors; one of Hugging "
-        "Face's has these, too (with 'model_type')."
+        "Face's has config.json (with 'model_type'), its words and its weights."
     )
 
 
@@ -131,14 +132,14 @@ def save_shipped(model: BertForMaskedLM, tokenizer: Tokenizer, folder: Path,
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        clear_leftovers(folder, "model.safetensors", "config.json")
+        clear_leftovers(folder, WHOLE, "config.json")
     except OSError as error:
         raise InputError(f"Cannot make the folder '{folder}' ({error.strerror}); choose another "
                          "one.") from None
     state = {name: tensor.bfloat16().contiguous() for name, tensor in model.state_dict().items()
              if not (model.config.tied and name == TIED)}
     content = save(state)
-    with atomic_write(folder / "model.safetensors") as stream:
+    with atomic_write(folder / WHOLE) as stream:
         stream.write(content)
     tokenizer.save(folder)
     write_json(folder / "config.json", {
@@ -159,7 +160,8 @@ def load_shipped(folder: Path = MODEL) -> tuple[BertForMaskedLM, Tokenizer]:
     own = dict(shapes(outline(config).state_dict()))
     if config.tied:
         del own[TIED]
-    weights = Weights(folder, told["weights_sha256"])
+    check_hash(Path(folder) / WHOLE, told["weights_sha256"])
+    weights = Weights([Path(folder) / WHOLE])
     check_shapes(own, weights.shapes, f"The model in '{folder}'")
     state = weights.read(own)
     if config.tied:

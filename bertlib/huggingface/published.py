@@ -4,25 +4,22 @@ The names are those of transformers, modeling_bert.py. What a file says that thi
 does not do (another activation, a decoder, layers too many) is refused, never left out.
 """
 
-import hashlib
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
-from bertlib.bert import BertConfig, BertForMaskedLM
-from bertlib.plumbing.files import InputError, open_regular
+from bertlib.bert import BertConfig, BertForMaskedLM, Encoder
+from bertlib.huggingface.weights import Weights, find_weights
+from bertlib.plumbing.files import InputError
 from bertlib.plumbing.interrupts import held_back
 from bertlib.plumbing.records import read_json
-from bertlib.plumbing.states import check_shapes, shapes
+from bertlib.plumbing.states import check_shapes, expected_bytes, shapes
 from bertlib.tokens import Tokenizer
 
-MOST_BYTES = 4 << 30  # of a weights file
 TIED = "head.decoder.weight"  # where tied, stored once, as the token embeddings
 TABLE = "bert.embeddings.word_embeddings.weight"
 DECODER = "cls.predictions.decoder.weight"
@@ -49,8 +46,8 @@ READ = {  # what config.json must say, if it says anything; its kind must be sai
     "model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute",
     "is_decoder": False, "add_cross_attention": False,
 }
-UNUSED = re.compile(  # by the prediction of hidden words
-    r"bert\.embeddings\.(position|token_type)_ids|bert\.pooler\..*|cls\.seq_relationship\..*")
+UNUSED = re.compile(  # by the prediction of hidden words: lists of numbers, and other heads
+    r"(bert\.)?embeddings\.(position|token_type)_ids|bert\.pooler\..*|cls\.(?!predictions\.).*")
 
 
 def their_name(name: str, tied: bool = True) -> str:
@@ -70,45 +67,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The config.json of a model folder; `InputError` if it is missing or no JSON object."""
     path = Path(folder) / "config.json"
     return read_json(path, dict[str, Any], "pass a model's folder", is_sealed=False)
-
-
-class Weights:
-    """A model.safetensors: the shapes of its tensors are known before any of them is read.
-
-    Raises `InputError` if it cannot be read, is larger than a BERT, or if `digest`, its SHA-256,
-    is another.
-    """
-
-    def __init__(self, folder: Path, digest: str | None = None):
-        self.path = Path(folder) / "model.safetensors"
-        try:
-            with open_regular(self.path, MOST_BYTES) as stream:
-                found = None
-                if digest is not None:
-                    found = hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError as error:
-            raise InputError(f"Cannot read the weights '{self.path}' ({error.strerror}).") from None
-        if found != digest:
-            raise InputError(f"The weights '{self.path}' are damaged: their SHA-256 differs from "
-                             "config.json; get the folder again.")
-        with self._file() as file:
-            self.shapes = {name: torch.Size(file.get_slice(name).get_shape())
-                           for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
-
-    def read(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """Some of the tensors, as float32."""
-        with self._file() as file:
-            return {name: file.get_tensor(name).float() for name in names}
-
-    @contextmanager
-    def _file(self) -> Iterator[Any]:
-        try:
-            with safe_open(self.path, "pt") as file:
-                yield file
-        except Exception as error:  # safetensors raises its own kinds
-            name = type(error).__name__
-            raise InputError(f"'{self.path}' is no safetensors file that can be read "
-                             f"({name}).") from None
 
 
 def outline(config: BertConfig) -> BertForMaskedLM:
@@ -159,33 +117,71 @@ def check_copies(found: dict[str, Tensor], folder: Path) -> None:
                              "set tie_word_embeddings to false there.")
 
 
+def read_words(folder: Path, config: BertConfig) -> Tokenizer:
+    """The folder's tokenizer; `InputError` unless each row of the embeddings has its word.
+
+    One that is shorter may have lost a line, and then all later words have other ids.
+    """
+    tokenizer = Tokenizer.load(folder)
+    if len(tokenizer) != config.vocab_size:
+        raise InputError(f"The vocabulary in '{folder}' has {len(tokenizer):,} tokens, but the "
+                         f"embeddings have {config.vocab_size:,}; take the one that was published "
+                         "with the weights.")
+    return tokenizer
+
+
 def load_published(folder: Path) -> tuple[BertForMaskedLM, Tokenizer]:
-    """BERT as Hugging Face publishes it: a folder with config.json, vocab.txt, model.safetensors.
+    """BERT as Hugging Face publishes it: a folder with config.json, its words and its weights.
 
     Raises `InputError` if a file is missing or does not fit the others, if the model is no BERT
     with a masked-word head, or if the weights hold what such a model would not use.
     """
-    config, tokenizer = published_shape(folder), Tokenizer.load(folder)
-    if len(tokenizer) != config.vocab_size:
-        raise InputError(f"The vocabulary in '{folder}' has {len(tokenizer):,} tokens, but the "
-                         f"embeddings have {config.vocab_size:,}; take the vocab.txt that was "
-                         "published with the weights.")
-    weights = Weights(folder)
+    config = published_shape(folder)
+    tokenizer, model = read_words(folder, config), outline(config)
+    weights = find_weights(folder, expected_bytes(model))
     there = old_names(weights.shapes)
     # its bias has two names; as in transformers, the decoder's own is the one that counts
     bias = DECODER_BIAS if DECODER_BIAS in there else BIAS
-    own = shapes(outline(config).state_dict())
     wanted = {name: bias if name == "head.decoder.bias" else their_name(name, config.tied)
-              for name in own}
+              for name in model.state_dict()}
     _check_names(there, wanted.values(), config, folder)
-    places = {ours: there[theirs] for ours, theirs in wanted.items()}
-    check_shapes(own, {ours: weights.shapes[place] for ours, place in places.items()},
-                 f"The model in '{folder}'")
     copies = {DECODER, BIAS} & there.keys() if config.tied else set()
-    found = weights.read({*places.values(), *copies})
+    found = _read(weights, model, {ours: there[name] for ours, name in wanted.items()}, folder)
     if config.tied:
-        check_copies(found, folder)
-    return build(config, {ours: found[place] for ours, place in places.items()}), tokenizer
+        check_copies(weights.read([there[name] for name in copies | {TABLE, bias}]), folder)
+    return build(config, found), tokenizer
+
+
+def load_encoder(folder: Path) -> tuple[Encoder, Tokenizer]:
+    """The encoder alone of such a folder, whatever heads its weights have or lack.
+
+    Errors as in `load_published`.
+    """
+    config = published_shape(folder)
+    tokenizer, whole = read_words(folder, config), outline(config)
+    weights = find_weights(folder, expected_bytes(whole))
+    there = old_names(weights.shapes)
+    start = "" if TABLE not in there else "bert."
+    wanted = {name: start + their_name(f"encoder.{name}").removeprefix("bert.")
+              for name in whole.encoder.state_dict()}
+    parts = (f"{start}embeddings.", f"{start}encoder.")
+    _check_names([name for name in there if name.startswith(parts)], wanted.values(), config,
+                 folder)
+    found = _read(weights, whole.encoder, {ours: there[name] for ours, name in wanted.items()},
+                  folder)
+    encoder = Encoder(config)
+    encoder.load_state_dict(found)
+    return encoder.eval(), tokenizer
+
+
+def _read(weights: Weights, model: nn.Module, places: dict[str, str],
+          folder: Path) -> dict[str, Tensor]:
+    """The tensors of a model's outline, each from its place, if their shapes fit."""
+    check_shapes(shapes(model.state_dict()),
+                 {ours: weights.shapes[place] for ours, place in places.items()},
+                 f"The model in '{folder}'")
+    found = weights.read(places.values())
+    return {ours: found[place] for ours, place in places.items()}
 
 
 def _check_names(there: Iterable[str], wanted: Iterable[str], config: BertConfig,
@@ -193,8 +189,9 @@ def _check_names(there: Iterable[str], wanted: Iterable[str], config: BertConfig
     """`InputError` if a tensor is missing, or if one would not be used."""
     there, wanted = set(there), set(wanted)
     for name in sorted(wanted - there):
-        raise InputError(f"The weights in '{folder}' have no '{name}'; take a BERT that was "
-                         "saved with its masked-word head.")
+        head = "; take a BERT that was saved with its masked-word head" if "cls." in name else (
+            "; get the folder again")
+        raise InputError(f"The weights in '{folder}' have no '{name}'{head}.")
     for name in sorted(there - wanted - {BIAS} - ({DECODER} if config.tied else set())):
         if not UNUSED.fullmatch(name):
             raise InputError(f"The weights in '{folder}' have '{name}', for which config.json "

@@ -69,7 +69,7 @@ def load_state(path: Path, digest: str | None = None, max_bytes: int = MAX_BYTES
 def parse_state(content: bytes, path: Path) -> dict[str, Any]:
     """What the bytes of the checkpoint `path` hold; `InputError` if that is no checkpoint."""
     try:
-        _require_plain(content)
+        require_plain(content)
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         convert(state, State)
         return state
@@ -78,7 +78,7 @@ def parse_state(content: bytes, path: Path) -> dict[str, Any]:
         raise InputError(f"'{path}' is no checkpoint that can be read ({name}).") from None
 
 
-def _require_plain(content: bytes) -> None:
+def require_plain(content: bytes) -> None:
     """`ValueError` for an archive that unpacks to more than it is, or calls more than it needs."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         if sum(entry.file_size for entry in archive.infolist()) > len(content):
