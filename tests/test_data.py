@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import document
 
-from bertlib.data import Batches, in_order, load_dataset
+from bertlib.data import Batches, ensure_datasets, in_order, load_dataset
 from bertlib.plumbing.dataset_folder import find_datasets
 from bertlib.plumbing.files import InputError
 from bertlib.prepare_mlm_dataset import PrepareConfig, prepare
@@ -112,6 +112,13 @@ def test_a_missing_dataset_is_refused_with_what_there_is_and_the_command(base, t
         find_datasets(base / "datasets", "toy", 64)
     with pytest.raises(InputError, match="has none"):
         find_datasets(tmp_path / "nowhere", "toy", 32)
+
+
+def test_datasets_of_another_label_are_never_made_from_the_texts_of_the_base(own):
+    before = sorted((own / "datasets").iterdir())
+    with pytest.raises(InputError, match="no dataset 'mine'"):
+        ensure_datasets(own, "mine", 32)
+    assert sorted((own / "datasets").iterdir()) == before
 
 
 @pytest.mark.parametrize("changes", [{"input": "other.txt"}, {"unit": "passages"},

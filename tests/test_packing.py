@@ -44,6 +44,13 @@ def test_every_length_has_as_many_places_as_masks(tokenizer):
         assert drawn == int(n_hidden(torch.tensor(length - 2), 0.15)) == round(0.15 * (length - 2))
 
 
+def test_the_same_seed_makes_the_same_files_on_every_machine(tmp_path):
+    text = documents([f"the king of house {n} went to the sea . " * 9 for n in range(60)])
+    datasets, _, _ = prepared(tmp_path, text, seed=7)
+    assert [data.header.sha256[:16] for data in datasets.values()] == [
+        "3e9c2bd9b96663c6", "3f7fb27434caa5ac", "a60b98c7ba99244f"]
+
+
 @pytest.mark.parametrize("length", [16, 192, 352, 392, 2048])
 def test_lengths_that_once_crashed_are_prepared(tmp_path, length):
     text = documents(["the king went to the city and saw the river . " * 60] * 100)
