@@ -6,13 +6,13 @@ Read the modules in the order of the notebooks; each imports only those before i
     prepare_mlm_dataset, data                  a file of puzzles, and batches from it
     attention, blocks, bert                    the model
     counts, baselines                          its start from counts, and what it must beat
-    settings, optim, checkpoint, scoring       what learning needs: one step, one score
+    settings, optim, checkpoint, scoring       what learning needs: one step, its state, one score
     trainer, parameters, pretrain              the loop, and the whole job
     huggingface                                models that travel: a run's, ours, BERT's own
     predict, samples                           what was learned
     highlight, widget, analysis                guesses as a page, to play with, counted in parts
 
-Behind doors: `plumbing` makes it robust (files, runs, ranks, machines) and knows nothing of BERT;
+Behind doors: `plumbing` makes it robust (its own list tells how) and knows nothing of BERT;
 `figures` draws for the lessons; `checks` holds the checkers of their exercises; `bench` measures.
 Nothing imports the last two.
 

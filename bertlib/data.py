@@ -86,6 +86,17 @@ def _check_vocab(header: Header, tokenizer: Tokenizer, path: Path) -> None:
                          "prepare the dataset again.")
 
 
+def batch_size_at(progress: float, first: int, last: int) -> int:
+    """Sequences in a batch now: multiples of `first`, all `last` after 60% of the run.
+
+    `first=0` stands for `last`. A small batch takes more steps while the gradient is coarse anyway
+    (Geiping & Goldstein 2022). `progress` is the share 0..1 of the run that is done.
+    """
+    first = first or last
+    more = last // first - 1
+    return first * (1 + int(more * min(1.0, progress / 0.6)))
+
+
 class Batches:
     """Endless training batches: files rotate by epoch, chunks are shuffled, masks drawn.
 
@@ -126,7 +137,10 @@ class Batches:
             )
 
     def next(self, size: int, rate: float) -> Masked:
-        """The next `size` chunks, with `rate` of their tokens masked (dynamic masks)."""
+        """The next `size` chunks, with `rate` of their tokens masked.
+
+        Masks that are not dynamic stand in the file and have the rate that it was made with.
+        """
         self.require(size)
         if self.cursor + size > len(self.order):
             self._open(self.epoch + 1)

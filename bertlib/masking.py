@@ -32,6 +32,14 @@ class MaskingConfig:
             )
 
 
+def mask_rate_at(progress: float, first: float, last: float) -> float:
+    """Share of tokens to hide now: from the first rate to the last one, in a straight line.
+
+    `progress` is the share 0..1 of the run that is done. Source: Ankner et al. 2023.
+    """
+    return first + (last - first) * progress
+
+
 @dataclass(frozen=True)
 class Masked:
     """A batch with its puzzle.

@@ -39,21 +39,6 @@ def rate_factor(settings: Settings, step: int, progress: float) -> float:
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def mask_rate_at(settings: Settings, progress: float) -> float:
-    """Share of tokens to mask now: from mask_rate to final_mask_rate (Ankner et al. 2023)."""
-    return settings.mask_rate + (settings.final_mask_rate - settings.mask_rate) * progress
-
-
-def batch_size_at(settings: Settings, progress: float) -> int:
-    """Sequences a micro step now: multiples of first_batch_size, all after 60% of the run.
-
-    A small batch takes more steps while the gradient is coarse anyway (Geiping & Goldstein 2022).
-    """
-    first = settings.first_batch_size or settings.batch_size
-    more = settings.batch_size // first - 1
-    return first * (1 + int(more * min(1.0, progress / 0.6)))
-
-
 @torch.no_grad()
 def orthogonalise(gradients: Tensor, steps: int = 5) -> Tensor:
     """Make all singular values about 1 by Newton-Schulz: [n, rows, columns], rows <= columns.

@@ -27,7 +27,6 @@ from bertlib.counts import start_from_counts
 from bertlib.data import EMBEDDED, Batches, Dataset, ensure_datasets, load_dataset
 from bertlib.figures.plots import save_plot
 from bertlib.masking import Masker, MaskingConfig
-from bertlib.optim import batch_size_at
 from bertlib.parameters import command_request
 from bertlib.plumbing.dataset_file import read_header
 from bertlib.plumbing.files import PROJECT, InputError, note, short
@@ -94,7 +93,7 @@ def pretrain(settings: Settings, base: Path = PROJECT / "wiki", label: str = EMB
     """
     base = Path(base)
     with join(settings.device) as ranks:
-        ranks.require(batch_size_at(settings, progress=0))
+        ranks.require(settings.first_batch_size or settings.batch_size)
         trainer = build(settings, base, label, base, watch, ranks)
         here = identity(settings, label, trainer)
         run = claim_run(base, here, resume, is_finished) if ranks.is_writer else None

@@ -69,9 +69,12 @@ class Tokenizer:
         vocab, rules = load_words(path)
         return cls(vocab, rules=rules)
 
-    def save(self, folder: Path) -> None:
-        """Write vocab.txt and tokenizer_config.json, from which a copy reads text alike."""
-        save_whole(self.vocab, self.rules, folder)
+    def save(self, folder: Path, max_tokens: int = 0) -> None:
+        """Write vocab.txt and tokenizer_config.json, from which a copy reads text alike.
+
+        They also tell transformers the longest input, if it is given.
+        """
+        save_whole(self.vocab, self.rules, folder, max_tokens)
 
     def __len__(self) -> int:
         return len(self.vocab)

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from bertlib.bert import BertForMaskedLM
 from bertlib.checkpoint import Checkpoints
-from bertlib.data import Batches, Dataset, in_order
-from bertlib.masking import Masked, Masker
-from bertlib.optim import Learner, batch_size_at, mask_rate_at, rate_factor
+from bertlib.data import Batches, Dataset, batch_size_at, in_order
+from bertlib.masking import Masked, Masker, mask_rate_at
+from bertlib.optim import Learner, rate_factor
 from bertlib.plumbing.files import InputError
 from bertlib.plumbing.interrupts import asks_to_stop
 from bertlib.plumbing.ranks import ALONE, Ranks
@@ -61,10 +61,9 @@ class Trainer:
         self.step = self.tokens = 0
         self.seconds = 0.0  # of training, validation and saving left out
         self.position = batches.state()
-        self.score = Score(math.nan, math.nan, 0)  # of the latest validation
+        self.log, self.score = RunLog(None), Score(math.nan, math.nan, 0)  # the latest one
         self.saved: int | None = None  # step of the newest checkpoint
         self.interrupted = self.stopped = False  # somebody asked this rank to stop; all know it
-        self.log = RunLog(None)
         self.open(folder)
 
     def open(self, folder: Path) -> None:
@@ -104,7 +103,8 @@ class Trainer:
 
     def fetch(self, progress: float) -> Portion:
         """The micro batches of the step at `progress`: their size and masks follow the recipe."""
-        size, rate = batch_size_at(self.settings, progress), mask_rate_at(self.settings, progress)
+        size = batch_size_at(progress, self.settings.first_batch_size, self.settings.batch_size)
+        rate = mask_rate_at(progress, self.settings.mask_rate, self.settings.final_mask_rate)
         micro = [self.batches.next(size, rate) for _ in range(self.settings.micro_steps)]
         masked = sum(len(batch.labels) for batch in micro)
         if self.ranks.world > 1:

@@ -160,6 +160,16 @@ def test_a_share_of_the_text_gives_the_words_in_it_their_embeddings():
     assert (whole != fresh[0]).any(1)[9:].all()
 
 
+def test_a_word_that_was_seen_once_at_a_distance_has_company_too():
+    """[MASK] between them counts for nothing, so that 5 and 6 have half a pair each."""
+    torch.manual_seed(0)
+    model = BertForMaskedLM(BertConfig.preset("fast", vocab_size=9, seq_len=3, d_model=4))
+    table = model.encoder.embeddings.token.weight
+    fresh = table.detach().clone()
+    start_from_counts(model, lambda: [torch.tensor([[5, 4, 6]])], [0, 1, 2, 3, 4], CountStart())
+    assert (table != fresh).any(1).tolist() == [False] * 5 + [True] * 2 + [False] * 2
+
+
 @pytest.mark.parametrize("share", [0.0, 1.5])
 def test_a_share_beyond_the_text_is_refused(share):
     with pytest.raises(InputError, match="count_share"):

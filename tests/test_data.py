@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import document
 
-from bertlib.data import Batches, ensure_datasets, in_order, load_dataset
+from bertlib.data import Batches, batch_size_at, ensure_datasets, in_order, load_dataset
 from bertlib.plumbing.dataset_folder import find_datasets
 from bertlib.plumbing.files import InputError
 from bertlib.prepare_mlm_dataset import PrepareConfig, prepare
@@ -30,6 +30,12 @@ def test_an_epoch_shows_each_chunk_once(train_path, masker, tokenizer):
     assert batches.epoch == 0
     batches.next(16, 0.15)
     assert batches.epoch == 1 and not np.array_equal(batches.order, order)
+
+
+def test_the_batch_grows_in_whole_steps_up_to_60_percent():
+    places = (0, 0.19, 0.21, 0.41, 0.6, 1)
+    assert [batch_size_at(p, 8, 32) for p in places] == [8, 8, 16, 24, 32, 32]
+    assert {batch_size_at(p, 0, 32) for p in places} == {32}
 
 
 def test_a_batch_may_end_where_its_epoch_ends(train_path, masker, tokenizer):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bertlib.masking import Masker, MaskingConfig
+from bertlib.masking import Masker, MaskingConfig, mask_rate_at
 from bertlib.plumbing.files import InputError
 
 
@@ -15,6 +15,10 @@ def full_rows(tokenizer, rows: int = 64, length: int = 130) -> torch.Tensor:
     ids = torch.randint(5, len(tokenizer), (rows, length), generator=generator())
     ids[:, 0], ids[:, -1] = tokenizer.special.cls, tokenizer.special.sep
     return ids
+
+
+def test_the_rate_moves_in_a_straight_line():
+    assert [mask_rate_at(p, 0.30, 0.15) for p in (0, 0.5, 1)] == pytest.approx([0.3, 0.225, 0.15])
 
 
 def test_every_full_row_hides_the_same_number(tokenizer, masker):

@@ -9,9 +9,7 @@ from torch import nn
 from bertlib.bert import BertForMaskedLM
 from bertlib.optim import (
     Muon,
-    batch_size_at,
     build_optimizers,
-    mask_rate_at,
     orthogonalise,
     rate_factor,
     set_rates,
@@ -35,14 +33,6 @@ def test_a_decay_of_one_step_is_over_after_it():
 def test_the_linear_schedule_ends_with_the_run():
     settings = Settings.make("cpu")
     assert [rate_factor(settings, 9, p) for p in (0, 0.25, 1)] == [1, 0.75, 0]
-    assert [mask_rate_at(settings, p) for p in (0, 1)] == [0.30, 0.15]
-
-
-def test_the_batch_grows_in_whole_steps_up_to_60_percent():
-    places = (0, 0.19, 0.21, 0.41, 0.6, 1)
-    growing = Settings.make("cpu", first_batch_size=8)
-    assert [batch_size_at(growing, p) for p in places] == [8, 8, 16, 24, 32, 32]
-    assert {batch_size_at(Settings.make("cpu"), p) for p in places} == {32}
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

@@ -25,8 +25,9 @@ from hypothesis import strategies as st
 
 from bertlib.bert import BertForMaskedLM
 from bertlib.corpus import Corpus, deal
-from bertlib.masking import Masker, MaskingConfig
-from bertlib.optim import batch_size_at, mask_rate_at, rate_factor
+from bertlib.data import batch_size_at
+from bertlib.masking import Masker, MaskingConfig, mask_rate_at
+from bertlib.optim import rate_factor
 from bertlib.packing import Packer
 from bertlib.plumbing.files import InputError
 from bertlib.plumbing.texts import cut
@@ -197,12 +198,13 @@ def test_schedules_rise_fall_and_end_where_they_should(told, run, length):
     assert after == sorted(after, reverse=True) and all(floor <= rate <= 1 for rate in after)
     assert rate_factor(settings, warm_up, 0.0) == 1
     assert rate_factor(settings, max(settings.lr_decay_iters, warm_up + 1), 1.0) == floor
-    sizes = [batch_size_at(settings, share) for share in (0.0, *run, 1.0)]
-    first = settings.first_batch_size or settings.batch_size
+    first, last = settings.first_batch_size, settings.batch_size
+    sizes = [batch_size_at(share, first, last) for share in (0.0, *run, 1.0)]
+    first = first or last
     assert sizes == sorted(sizes) and all(size % first == 0 for size in sizes)
-    assert sizes[0] == first and sizes[-1] == batch_size_at(settings, 0.6) == settings.batch_size
-    masks = [mask_rate_at(settings, share) for share in (0.0, *run, 1.0)]
+    assert sizes[0] == first and sizes[-1] == batch_size_at(0.6, first, last) == last
     ends = settings.mask_rate, settings.final_mask_rate
+    masks = [mask_rate_at(share, *ends) for share in (0.0, *run, 1.0)]
     assert masks == pytest.approx(sorted(masks, reverse=ends[0] > ends[1]))
     assert (masks[0], masks[-1]) == pytest.approx(ends)
 

@@ -11,9 +11,9 @@ STORY = ["corpus", "tokens", "masking", "packing", "prepare_mlm_dataset", "data"
          "blocks", "bert", "counts", "baselines", "settings", "optim", "checkpoint", "scoring",
          "trainer", "parameters", "pretrain", "huggingface", "predict", "samples", "highlight",
          "widget", "analysis"]  # what the lessons read, in their order
-PLUMBING = ["files", "commands", "records", "lines", "texts", "vocab", "dataset_header",
-            "dataset_file", "dataset_folder", "device", "ranks", "interrupts", "states", "runlog",
-            "runs", "page", "live"]
+PLUMBING = ["files", "commands", "records", "lines", "texts", "vocab", "words",
+            "dataset_header", "dataset_file", "dataset_folder", "device", "ranks", "interrupts",
+            "states", "runlog", "runs", "page", "live"]
 LAST = ["checks", "bench"]  # nobody imports them
 ORDER = [*(f"plumbing.{name}" for name in PLUMBING), "figures", *STORY, *LAST]
 PACKAGE = PROJECT / "bertlib"

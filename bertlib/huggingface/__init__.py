@@ -15,8 +15,15 @@ from safetensors.torch import save
 
 from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.checkpoint import Checkpoints
-from bertlib.huggingface.published import TIED, build, load_published, outline, read_config
+from bertlib.huggingface.published import (
+    TIED,
+    build,
+    load_published,
+    outline,
+    read_config,
+)
 from bertlib.huggingface.weights import WHOLE, Weights, check_hash
+from bertlib.huggingface.writing import TRAINING, is_published, save_published
 from bertlib.plumbing.files import (
     PROJECT,
     InputError,
@@ -34,14 +41,19 @@ from bertlib.plumbing.vocab import RULES
 from bertlib.tokens import Tokenizer
 
 
-class Shipped(TypedDict):
-    """What config.json says of a model that ships; `run` tells how it was trained."""
+class Training(TypedDict):
+    """What training.json says: how a model was trained, and what belongs to it."""
 
-    model: dict[str, Any]
     run: dict[str, Any]
     weights_sha256: str
     vocab_sha256: str
     rules: dict[str, bool | None]
+
+
+class Shipped(Training):
+    """What config.json says of a model that ships, and that transformers does not know."""
+
+    model: dict[str, Any]
 
 
 MODEL = PROJECT / "assets" / "model"  # the trained model that comes with the course
@@ -81,7 +93,7 @@ def load(folder: Path = MODEL, best: bool = False) -> tuple[BertForMaskedLM, Tok
         return load_run(folder, best)[:2]
     if best:
         raise InputError(f"'{folder}' is no run's folder and holds one model only; leave out best.")
-    return {"shipped": load_shipped, "published": load_published}[kind](folder)
+    return load_shipped(folder) if kind == "shipped" else load_checked(folder)
 
 
 def read_shape(told: Any, path: Path) -> BertConfig:
@@ -126,16 +138,22 @@ def load_run(folder: Path, best: bool = False) -> tuple[BertForMaskedLM, Tokeniz
     return build(config, state["model"]), tokenizer, state.get("step", 0)
 
 
+def load_checked(folder: Path) -> tuple[BertForMaskedLM, Tokenizer]:
+    """As `load_published`; where training.json tells hashes of weights and words, they must fit."""
+    folder = Path(folder)
+    if not (folder / TRAINING).exists():
+        return load_published(folder)
+    told = read_json(folder / TRAINING, Training, "get the folder again")
+    check_hash(folder / WHOLE, told["weights_sha256"])
+    model, tokenizer = load_published(folder)
+    check_words(tokenizer, told["vocab_sha256"], told["rules"], model.config, folder)
+    return model, tokenizer
+
+
 def save_shipped(model: BertForMaskedLM, tokenizer: Tokenizer, folder: Path,
                  facts: dict[str, Any]) -> None:
     """Write weights (bfloat16), vocabulary and config.json, which carries `facts` of the run."""
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        clear_leftovers(folder, WHOLE, "config.json")
-    except OSError as error:
-        raise InputError(f"Cannot make the folder '{folder}' ({error.strerror}); choose another "
-                         "one.") from None
+    _make(folder)
     state = {name: tensor.bfloat16().contiguous() for name, tensor in model.state_dict().items()
              if not (model.config.tied and name == TIED)}
     content = save(state)
@@ -169,9 +187,20 @@ def load_shipped(folder: Path = MODEL) -> tuple[BertForMaskedLM, Tokenizer]:
     return build(config, state), tokenizer
 
 
-def export(run: Path, folder: Path) -> str:
-    """Write a run's newest checkpoint as a shipped model; returns what was written in a line.
+def _make(folder: Path) -> None:
+    """The folder of a model to write."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(folder, WHOLE, "config.json", TRAINING, "README.md")
+    except OSError as error:
+        raise InputError(f"Cannot make the folder '{folder}' ({error.strerror}); choose another "
+                         "one.") from None
 
+
+def export(run: Path, folder: Path) -> str:
+    """Write a run's newest checkpoint as a folder that travels; returns what was done in a line.
+
+    BERT as published is written so that transformers loads it, another model as one that ships.
     The facts are those of report.json if it tells of that step, else those of run.json.
     """
     if kind_of(run) != "run":
@@ -185,5 +214,10 @@ def export(run: Path, folder: Path) -> str:
         report = read_json(run / "report.json", dict[str, Any], "remove it")
         if report.get("steps") == step:
             facts, source = report, "report.json"
-    save_shipped(model, tokenizer, folder, facts)
-    return f"{folder}: the model of '{run}' at step {step:,}, with the facts of {source}"
+    of = f"the model of '{run}' at step {step:,}, with the facts of {source}"
+    if not is_published(model.config):
+        save_shipped(model, tokenizer, folder, facts)
+        return f"{folder}: {of}; it is no BERT as published, so that bertlib alone reads it"
+    _make(folder)
+    save_published(model, tokenizer, folder, facts)
+    return f"{folder}: {of}; bertlib and transformers read it"

@@ -1,1 +1,12 @@
-"""What makes it robust: files, runs, ranks, machines. It knows nothing of BERT."""
+"""What makes it robust. It knows nothing of BERT.
+
+    files, records                 writing that loses nothing; JSON with a seal
+    texts, lines                   text files as people have them, as documents and as lines
+    vocab, words                   a vocabulary: its words, and the files that hold them
+    dataset_header, dataset_file, dataset_folder    files of puzzles, and their names
+    runs, states                   run folders; what a checkpoint holds, read and checked
+    runlog                         what a run writes down, and the line that shows its progress
+    page, live                     guesses as plain values; a page in a notebook
+    device, ranks                  one machine, and several processes as one run
+    commands, interrupts           how commands end, and Ctrl-C
+"""

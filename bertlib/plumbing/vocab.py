@@ -221,7 +221,7 @@ def load_rules(path: Path, vocab: Sequence[str]) -> Rules:
     return Rules(lowercase, strip_accents, split_chinese, f"says {RULES}")
 
 
-def save_whole(vocab: Sequence[str], rules: Rules, folder: Path) -> None:
+def save_whole(vocab: Sequence[str], rules: Rules, folder: Path, max_tokens: int = 0) -> None:
     """Write both files of a vocabulary: never are words there without their rules.
 
     Errors as in `save_vocab`.
@@ -229,9 +229,14 @@ def save_whole(vocab: Sequence[str], rules: Rules, folder: Path) -> None:
     clear_leftovers(folder, VOCAB, RULES)
     with vocab_written(vocab, Path(folder) / VOCAB):
         (Path(folder) / VOCAB).unlink(missing_ok=True)  # those of before had other rules
-        save_rules(rules, Path(folder) / RULES)
+        save_rules(rules, Path(folder) / RULES, max_tokens)
 
 
-def save_rules(rules: Rules, path: Path) -> None:
-    """Write a tokenizer_config.json, which transformers.BertTokenizer reads, too."""
-    write_json(path, {"tokenizer_class": CLASSES[0], **rules.as_dict()}, is_sealed=False)
+def save_rules(rules: Rules, path: Path, max_tokens: int = 0) -> None:
+    """Write a tokenizer_config.json, which transformers.BertTokenizer reads, too.
+
+    max_tokens: the longest input of a model, 0 where there is none.
+    """
+    longest = {"model_max_length": max_tokens} if max_tokens else {}
+    write_json(path, {"tokenizer_class": CLASSES[0], **rules.as_dict(), **longest},
+               is_sealed=False)
