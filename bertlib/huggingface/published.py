@@ -51,11 +51,11 @@ UNUSED = re.compile(  # by the prediction of hidden words: lists of numbers, and
 
 
 def their_name(name: str, tied: bool = True) -> str:
-    """Hugging Face's name of one of our parameters."""
+    """Hugging Face's name of one of our parameters; without ties the decoder has its own two."""
     if name == TIED:
         return TABLE if tied else DECODER
     if name == "head.decoder.bias":
-        return BIAS
+        return BIAS if tied else DECODER_BIAS
     stem, kind = name.rsplit(".", 1)
     if stem in OUTSIDE:
         return f"{OUTSIDE[stem]}.{kind}"

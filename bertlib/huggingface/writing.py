@@ -10,7 +10,7 @@ from typing import Any
 from safetensors.torch import save
 
 from bertlib.bert import BertConfig, BertForMaskedLM
-from bertlib.huggingface.published import SIZES, TIED, their_name
+from bertlib.huggingface.published import BIAS, DECODER_BIAS, SIZES, TIED, their_name
 from bertlib.huggingface.weights import WHOLE
 from bertlib.plumbing.files import atomic_write, sha256
 from bertlib.plumbing.records import write_json
@@ -56,6 +56,8 @@ def save_published(model: BertForMaskedLM, tokenizer: Tokenizer, folder: Path,
     config = model.config
     weights = {their_name(name, config.tied): tensor.bfloat16().contiguous()
                for name, tensor in model.state_dict().items() if not (config.tied and name == TIED)}
+    if not config.tied:  # a copy that transformers looks for, and does not use
+        weights[BIAS] = weights[DECODER_BIAS].clone()
     content = save(weights, metadata={"format": "pt"})
     with atomic_write(folder / WHOLE) as stream:
         stream.write(content)
