@@ -113,6 +113,13 @@ def test_what_was_changed_in_it_is_refused(folder, name):
         bertlib.load(folder)
 
 
+def test_a_folder_with_the_words_of_another_model_is_left_alone(run, folder, refused):
+    AutoTokenizer.from_pretrained(folder).save_pretrained(folder)  # a tokenizer.json
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert "holds the tokenizer.json of another model" in refused(main, run, folder)
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 def test_only_bert_as_published_is_written_so():
     base = BertConfig()
     assert is_published(base) and is_published(BertConfig.preset("tiny"))

@@ -22,7 +22,7 @@ from bertlib.huggingface.published import (
     outline,
     read_config,
 )
-from bertlib.huggingface.weights import WHOLE, Weights, check_hash
+from bertlib.huggingface.weights import INDEX, PICKLED, WHOLE, Weights, check_hash
 from bertlib.huggingface.writing import TRAINING, is_published, save_published
 from bertlib.plumbing.files import (
     PROJECT,
@@ -38,6 +38,7 @@ from bertlib.plumbing.runs import CARD as RUN
 from bertlib.plumbing.runs import Identity
 from bertlib.plumbing.states import check_shapes, expected_bytes, shapes
 from bertlib.plumbing.vocab import RULES
+from bertlib.plumbing.words import WHOLE as WORDS
 from bertlib.tokens import Tokenizer
 
 
@@ -153,10 +154,10 @@ def load_checked(folder: Path) -> tuple[BertForMaskedLM, Tokenizer]:
 def save_shipped(model: BertForMaskedLM, tokenizer: Tokenizer, folder: Path,
                  facts: dict[str, Any]) -> None:
     """Write weights (bfloat16), vocabulary and config.json, which carries `facts` of the run."""
-    _make(folder)
+    _make(Path(folder))
     state = {name: tensor.bfloat16().contiguous() for name, tensor in model.state_dict().items()
              if not (model.config.tied and name == TIED)}
-    content = save(state)
+    content, folder = save(state), Path(folder)
     with atomic_write(folder / WHOLE) as stream:
         stream.write(content)
     tokenizer.save(folder)
@@ -188,7 +189,11 @@ def load_shipped(folder: Path = MODEL) -> tuple[BertForMaskedLM, Tokenizer]:
 
 
 def _make(folder: Path) -> None:
-    """The folder of a model to write."""
+    """The folder of a model to write; `InputError` if another one's files would speak first."""
+    for name in (WORDS, INDEX, PICKLED, "added_tokens.json"):
+        if (folder / name).exists():
+            raise InputError(f"'{folder}' holds the {name} of another model; choose another folder "
+                             "or remove it.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         clear_leftovers(folder, WHOLE, "config.json", TRAINING, "README.md")
