@@ -6,8 +6,8 @@
 
 Each mutant changes one place of one module: a comparison, a sign, a number, a truth value, or a
 statement that is left out. Words for people (docstrings, messages) and types are left alone, and
-so are limits and presets that somebody chose: a test could but repeat them. The module's own tests
-run on a copy of the package; a mutant that they let pass survives.
+so are limits, presets and settings that somebody chose: a test could but repeat them. The
+module's own tests run on a copy of the package; a mutant that they let pass survives.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
-CHOSEN = ("LIMITS", "PRESETS", "FAST", "COUNTS")  # the names of such tables
+CHOSEN = ("LIMITS", "PRESETS", "FAST", "COUNTS", "MOST", "TOKENS_AT_ONCE")  # such numbers
 PATIENCE = 900  # seconds for the tests of one module: one that takes longer hangs
 TESTS = {  # a module of the story -> its own tests
     "attention": "attention bert", "blocks": "bert", "bert": "bert", "masking": "masking packing",
@@ -78,26 +78,28 @@ def changed(part: ast.AST) -> ast.AST:
 
 
 def silent(tree: ast.Module) -> set[int]:
-    """The nodes below words for people, types and tables: raised errors, f-strings, options."""
-    quiet: set[int] = set()
-    for node in ast.walk(tree):
-        named = getattr(getattr(node, "func", None), "id", "")
-        tables = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        if any(getattr(table, "id", "") in CHOSEN for table in tables):
-            quiet |= {id(part) for part in ast.walk(node)}
-        if isinstance(node, ast.Raise | ast.JoinedStr) or named in ("InputError", "note", "Limits"):
-            quiet |= {id(part) for part in ast.walk(node)}
-        if isinstance(node, ast.keyword) and node.arg == "strict":  # of zip: it only guards
-            quiet.add(id(node.value))
-        if isinstance(node, ast.FunctionDef) and node.name in ("main", "command", "parser"):
-            quiet |= {id(part) for part in ast.walk(node)}
-        types = [getattr(node, "annotation", None), getattr(node, "returns", None),
-                 *getattr(node, "decorator_list", ())]
-        quiet |= {id(part) for root in types if root for part in ast.walk(root)}
-        if isinstance(node, ast.If) and getattr(node.test, "left", None) is not None and isinstance(
-                node.test.left, ast.Name) and node.test.left.id == "__name__":
-            quiet |= {id(part) for part in ast.walk(node)}
-    return quiet
+    """The nodes that are left alone."""
+    return {id(part) for node in ast.walk(tree) for root in _alone(node) for part in ast.walk(root)}
+
+
+def _alone(node: ast.AST) -> Iterator[ast.AST]:
+    """What of a node is for people, a type, or a number that somebody chose."""
+    called = getattr(getattr(node, "func", None), "id", "")
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    if any(getattr(target, "id", "") in CHOSEN for target in targets) or (
+            isinstance(node, ast.Raise | ast.JoinedStr)
+            or called in ("InputError", "note", "Limits")
+            or getattr(node, "name", "") in ("main", "command", "parser")
+            or isinstance(node, ast.If) and ast.unparse(node.test).startswith("__name__")):
+        yield node
+    if isinstance(node, ast.ClassDef) and node.name == "Settings":
+        yield from (part for part in node.body if isinstance(part, ast.AnnAssign))
+    if isinstance(node, ast.keyword) and node.arg == "strict":  # of zip: it only guards
+        yield node.value
+    for name in ("annotation", "returns"):
+        if (type_ := getattr(node, name, None)) is not None:
+            yield type_
+    yield from getattr(node, "decorator_list", ())
 
 
 def mutants(source: str) -> list[str]:

@@ -190,3 +190,11 @@ def test_a_model_of_the_published_shape_has_the_published_numbers():
         30_522, 512, 768, 12, 12)
     assert (base.dropout, base.attention_dropout, base.init_std, base.norm_eps) == (
         0.1, 0.1, 0.02, 1e-12)
+    assert not base.zero_init
+
+
+def test_one_preference_of_distance_serves_all_heads():
+    shape = SMALL | dict(n_head=4, position="distance", distance_heads=((2.0, 1),))
+    bias = BertForMaskedLM(BertConfig(**shape)).encoder.distance  # [1, H, T, T]
+    assert bias.shape == (1, 4, 16, 16) and (bias == bias[:, :1]).all()
+    assert bias[0, 0, 3, :6].tolist() == [-8, -6, -4, -2, 0, -2]

@@ -58,6 +58,8 @@ def test_html_is_escaped_and_says_all_without_style_or_colour():
     assert "1 ✓ right king 1 50% king 50% man 25%" in words
     assert "2 ✗ wrong &lt;b&gt; 41 under 0.1%" in words
     assert page_html(PAGE).count("<b style=") == 3
+    struck = re.findall("<s style='opacity:.85'>(.*?)</s>", inline_html(PAGE))
+    assert struck == ["&lt;b&gt;", "&amp;"]  # the truths that were missed, and no other
     assert "/king/✓" in bare(inline_html(PAGE)) and "/and/✗" in bare(inline_html(PAGE))
 
 

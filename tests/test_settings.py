@@ -14,7 +14,7 @@ def test_the_cuda_preset_is_the_published_run():
         seq_len=128, batch_size=200, micro_steps=2, val_interval=100, d_model=768, heads=12,
         n_layer=6, dropout=0.35, async_to_device=True, fused_adamw=True, compile=True,
         learning_rate=1e-3, min_learning_rate=5e-5, warmup_iters=1_000, lr_decay_iters=45_000,
-        max_iters=60_000, weight_decay=0.01,
+        max_iters=60_000, weight_decay=0.01, budget_minutes=0, final_chunks=0,
     )
     settings = Settings.make("cuda").as_dict()
     assert {name: settings[name] for name in published} == published
@@ -67,6 +67,11 @@ def test_an_endless_text_is_quoted_in_short():
         with pytest.raises(InputError, match=re.escape("xx...xx")) as caught:
             Settings.make("smoke", **changes)
         assert len(str(caught.value)) < 1_000
+
+
+def test_without_a_preset_all_of_the_validation_split_is_scored_and_steps_end_the_run():
+    plain = Settings()
+    assert (plain.val_chunks, plain.final_chunks, plain.budget_minutes) == (0, 0, 0)
 
 
 def test_presets_are_valid():
