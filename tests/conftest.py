@@ -14,6 +14,15 @@ from bertlib.tokens import Tokenizer
 
 torch.set_num_threads(1)  # two wait for each other: on a busy machine that takes five times as long
 VOCAB = PROJECT / "wiki" / "vocab" / "vocab.txt"
+PROGRAMS = {"bench", "browser", "commands", "faults", "memory", "memory_models", "notebooks",
+            "own_text", "parameters", "pretrain", "ranks", "runlog"}  # tests that start programs
+
+
+def pytest_collection_modifyitems(items):
+    """So that `pytest tests -m "not programs"` runs the others, in a minute or two."""
+    for item in items:
+        if item.path.stem.removeprefix("test_") in PROGRAMS or item.path.suffix == ".ipynb":
+            item.add_marker("programs")
 
 
 def document(number: int, paragraphs: int = 6) -> str:
