@@ -161,7 +161,7 @@ def test_an_encoder_is_read_with_and_without_a_head(published, with_head):
     if not with_head:
         BertModel(theirs.config).save_pretrained(published)  # its names begin otherwise
         theirs = BertModel.from_pretrained(published).eval()
-        with pytest.raises(InputError, match="no 'bert.embeddings"):
+        with pytest.raises(InputError, match="no 'bert.embeddings.*its masked-word head"):
             load_published(published)
     encoder, _ = load_encoder(published)
     wanted = (theirs.bert if with_head else theirs)(IDS).last_hidden_state

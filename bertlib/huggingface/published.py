@@ -189,9 +189,10 @@ def _check_names(there: Iterable[str], wanted: Iterable[str], config: BertConfig
     """`InputError` if a tensor is missing, or if one would not be used."""
     there, wanted = set(there), set(wanted)
     for name in sorted(wanted - there):
-        head = "; take a BERT that was saved with its masked-word head" if "cls." in name else (
-            "; get the folder again")
-        raise InputError(f"The weights in '{folder}' have no '{name}'{head}.")
+        alone = name.startswith("cls.") or name.removeprefix("bert.") in there
+        remedy = "take a BERT that was saved with its masked-word head" if alone else (
+            "get the folder again")
+        raise InputError(f"The weights in '{folder}' have no '{name}'; {remedy}.")
     for name in sorted(there - wanted - {BIAS} - ({DECODER} if config.tied else set())):
         if not UNUSED.fullmatch(name):
             raise InputError(f"The weights in '{folder}' have '{name}', for which config.json "
