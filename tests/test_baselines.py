@@ -179,6 +179,26 @@ def test_k_suits_ten_places_of_the_text_and_not_its_beginning_alone():
     assert order < mixed < none
 
 
+def test_k_of_pairs_is_the_best_for_both_sides_of_what_was_held_out():
+    draw = np.random.default_rng(1)
+    words = draw.integers(0, 7, (200, 9))
+    for place in range(1, 9, 2):  # every second word is told by the one on its left
+        follows = np.minimum(words[:, place - 1], 1)
+        words[:, place] = np.where(draw.random(200) < 0.8, follows, words[:, place])
+    text, held = framed(words + 5), np.arange(200) // 2 % 10 == 0
+    left, targets, right = b._ordinary(text[held], V, SPECIAL)
+
+    def loss(k: float, *sides: int) -> float:
+        trial = known(text[~held], k_pair=k)
+        pairs = trial.one(left, targets), trial.one(right + trial.size, targets)
+        return -np.log(np.concatenate([pairs[side] for side in sides])).mean()
+
+    best, best_of_left = (min(b.STRENGTHS, key=lambda k: loss(k, *sides))
+                          for sides in ((0, 1), (0,)))
+    assert best != best_of_left  # else one side alone would not be noticed
+    assert b.Neighbours.fit(text, V, SPECIAL).k_pair == best
+
+
 def test_real_puzzles_of_a_small_corpus(train_path, tokenizer, masker):
     train = load_dataset(train_path, tokenizer)
     val = load_dataset(train_path.with_name("val_toy_32_123.msgpack.gz"), tokenizer)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from parity import pair
 
 from bertlib.attention import sinusoids
-from bertlib.bert import PRESETS, BertConfig, BertForMaskedLM
+from bertlib.bert import MOST, PRESETS, BertConfig, BertForMaskedLM
 from bertlib.plumbing.files import InputError
 from bertlib.predict import attention_maps
 
@@ -111,6 +111,14 @@ def test_tied_and_untied_decoders():
 def test_impossible_shapes_are_refused(changes, words):
     with pytest.raises(InputError, match=words):
         BertConfig.preset("tiny", **changes)
+
+
+def test_each_size_may_be_as_large_as_its_limit_and_no_larger():
+    largest = MOST | dict(d_model=MOST["n_head"] * 64)
+    BertConfig(**largest)
+    for name, size in MOST.items():
+        with pytest.raises(InputError, match=f"{name} is {size + 1}"):
+            BertConfig(**largest | {name: size + 1})
 
 
 def test_unknown_presets_and_long_inputs_are_refused():

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from conftest import document
 
-from bertlib.corpus import Corpus, deal
+from bertlib.corpus import Corpus, _is_fair, deal
 from bertlib.plumbing.files import PROJECT, InputError
 from bertlib.plumbing.texts import read_documents
 
@@ -71,6 +71,19 @@ def test_large_documents_are_held_out_only_where_the_small_ones_do_not_do():
     splits = deal(small + large)
     assert sorted(splits[:12]) == [1] * 6 + [2] * 6 and not any(splits[12:])
     assert any(deal([10] * 4 + [40] * 24)[4:])  # the small ones are less than half of a tenth
+
+
+def test_the_borders_of_the_rules_of_dealing_out_belong_to_them(tmp_path):
+    assert sorted(deal([20] * 5)) == [0, 0, 0, 1, 2]  # as far above a tenth as none is below it
+    half = deal([10] * 10 + [40] * 22 + [20])  # the small ones are just half of a tenth, twice
+    assert any(half[10:])
+    for sizes, is_fair in (([50, 50] + [100] * 9, True), ([49, 50] + [100] * 9, False),
+                           ([50, 49] + [100] * 9, False), ([50, 50] + [150] * 6, False)):
+        splits = bytes([1, 2] + [0] * (len(sizes) - 2))
+        assert _is_fair(sizes, splits) is is_fair, sizes
+    for number, unit in ((10, "documents"), (9, "passages")):
+        parts = [f" = D{n} = \nthe sea .\n" for n in range(number)]
+        assert Corpus(write(tmp_path / f"{number}.txt", *parts)).unit == unit
 
 
 def test_the_split_is_the_one_that_every_machine_makes():

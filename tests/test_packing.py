@@ -51,6 +51,12 @@ def test_the_same_seed_makes_the_same_files_on_every_machine(tmp_path):
         "3e9c2bd9b96663c6", "3f7fb27434caa5ac", "a60b98c7ba99244f"]
 
 
+def test_what_waits_for_the_end_of_its_document_is_in_no_chunk_yet(tokenizer):
+    packer = Packer(tokenizer, 16, "text")
+    assert len(packer([([7, 8, 9], False)])) == 0 and packer.n_rest() == 3
+    assert len(packer([([10], True)])) == 1 and packer.n_rest() == 0
+
+
 @pytest.mark.parametrize("length", [16, 192, 352, 392, 2048])
 def test_lengths_that_once_crashed_are_prepared(tmp_path, length):
     text = documents(["the king went to the city and saw the river . " * 60] * 100)

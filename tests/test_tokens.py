@@ -31,6 +31,11 @@ def test_ids_agree_with_the_reference_on_1000_paragraphs(tokenizer):
     assert sum(map(len, ours)) > 20_000
 
 
+def test_a_vocabulary_alone_tells_no_longest_input(tokenizer, tmp_path):
+    tokenizer.save(tmp_path)
+    assert "model_max_length" not in (tmp_path / "tokenizer_config.json").read_text()
+
+
 def test_special_ids_are_found_by_name_wherever_they_stand(tmp_path):
     vocab = ["a", "[SEP]", "b", "[MASK]", "[CLS]", "[UNK]", "[PAD]", "##c"]
     save_vocab(vocab, tmp_path / "vocab.txt")
