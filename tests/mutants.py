@@ -30,7 +30,7 @@ TESTS = {  # a module of the story -> its own tests
     "attention": "attention bert", "blocks": "bert", "bert": "bert", "masking": "masking packing",
     "corpus": "corpus", "packing": "packing round_trips", "tokens": "tokens", "data": "data",
     "counts": "counts", "baselines": "baselines", "settings": "settings",
-    "scoring": "trainer device", "optim": "optim trainer", "checkpoint": "checkpoint",
+    "scoring": "trainer device", "optim": "optim trainer ranks", "checkpoint": "checkpoint",
     "trainer": "trainer runlog",
     "predict": "predict", "highlight": "highlight widget", "analysis": "analysis",
 }

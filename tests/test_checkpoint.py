@@ -47,6 +47,7 @@ def test_a_damaged_newest_file_is_passed_over(tmp_path):
         path = kept.save(state(step), step)
     path.write_bytes(path.read_bytes()[:-10])
     assert kept.newest()["step"] == 1
+    assert [note[:24] for note in kept.notes] == ["step 2 is passed over: T"]
     with pytest.raises(InputError, match="SHA-256"):
         load_state(path, kept.entries[-1]["sha256"])
     for other in tmp_path.glob("*.pt"):

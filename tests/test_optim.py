@@ -8,6 +8,7 @@ from torch import nn
 
 from bertlib.bert import BertForMaskedLM
 from bertlib.optim import (
+    Learner,
     Muon,
     build_optimizers,
     orthogonalise,
@@ -94,6 +95,14 @@ def test_muon_steps_as_pytorch_s_own_does():
             optimizer.step()
     for start, one, other in zip(starts, ours, theirs, strict=True):
         assert (one - other).norm() / (other - start).norm() < 0.02
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_blocks_are_compiled_where_it_is_asked(is_asked):
+    settings = Settings.make("smoke", compile=is_asked)
+    model = Learner(settings, BertForMaskedLM(settings.model_config(100))).model
+    found = {block._compiled_call_impl is not None for block in model.encoder.blocks}
+    assert found == {is_asked}
 
 
 def test_groups_decay_matrices_only_and_cover_all_once():
