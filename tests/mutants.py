@@ -31,7 +31,7 @@ TESTS = {  # a module of the story -> its own tests
     "corpus": "corpus", "packing": "packing round_trips", "tokens": "tokens", "data": "data",
     "counts": "counts", "baselines": "baselines", "settings": "settings",
     "scoring": "trainer device", "optim": "optim trainer ranks", "checkpoint": "checkpoint",
-    "trainer": "trainer runlog",
+    "trainer": "trainer runlog ranks",
     "predict": "predict", "highlight": "highlight widget", "analysis": "analysis",
 }
 SWAPS: dict[type, type] = {

@@ -179,6 +179,7 @@ def test_two_ranks_have_the_losses_of_one(own, straight):
     assert len(lines) == len(read_metrics(folder))
     assert len(list((folder / "logs").glob("events.*"))) == 1
     assert done.stdout.count("validation loss") == 1
+    assert "on cpu, torch.float32, 2 ranks, from step 0" in (folder / "logs/log.txt").read_text()
     assert (folder / "report.json").exists() and (folder / "plot.png").exists()
 
 
