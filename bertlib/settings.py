@@ -4,6 +4,7 @@ Recipes are data: a preset is a dictionary of settings, and no code asks for a r
 """
 
 import math
+import sys
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
@@ -136,7 +137,7 @@ class Settings:
 
     def _check_type(self, name: str, kind: type) -> None:
         value = getattr(self, name)
-        if kind is float and type(value) is int and abs(value) <= 10**300:  # it fits
+        if kind is float and type(value) is int and abs(value) <= sys.float_info.max:
             object.__setattr__(self, name, value := float(value))
         self._require(name, type(value) is kind, f"must be {KINDS[kind]}")
         self._require(name, kind is not float or math.isfinite(value), "must be a finite number")

@@ -148,6 +148,8 @@ def test_bins_of_confidence_and_their_gap():
     by_hand = (2 * (0.5 - 0.07) + 0.71 + 3 * abs(2 / 3 - 2.95 / 3)) / 6
     assert calibration_error(bins) == pytest.approx(by_hand, rel=1e-5)
     assert calibration_error([Bin(0, 1, 3, 0.4, 0.4), Bin(0, 1, 1, 0.5, 0.9)]) == pytest.approx(0.1)
+    assert [(one.low, one.high) for one in calibration(torch.tensor([0.25]), torch.tensor([True]))
+            ] == [(0.2, 0.3)]  # ten, if nobody asks
     assert calibration(torch.tensor([0.0]), torch.tensor([False]), 10)[0].low == 0
 
 

@@ -9,6 +9,7 @@ from matplotlib.image import imread
 from bertlib.highlight import (
     document_html,
     guesses_text,
+    headings,
     inline_html,
     literal,
     page_html,
@@ -102,6 +103,11 @@ def test_a_picture_is_900_pixels_wide_and_full_of_text_from_top_to_bottom():
         assert width == 900 and columns[0] == pytest.approx(27, abs=3)
         assert rows[0] == pytest.approx(33, abs=4) and height - 70 < rows[-1] < height - 4
         assert columns[-1] < 890
+
+
+def test_the_table_has_a_column_for_each_guess():
+    assert headings(PAGE)[:5] == ["hole", "right?", "true word", "its rank", "its share"]
+    assert headings(PAGE)[5:] == ["guess 1", "guess 2"]
 
 
 def test_bytes_are_the_same_each_time_and_nothing_is_fetched():

@@ -74,7 +74,11 @@ def test_many_questions_are_answered_as_each_alone_and_in_order(tokenizer, monke
     shape = BertConfig.preset("tiny", vocab_size=len(tokenizer), init_std=0.2)  # reads its padding
     model = BertForMaskedLM(shape)
     monkeypatch.setattr("bertlib.predict.TOKENS_AT_ONCE", 64)  # several batches, most padded
+    sizes: list[int] = []
+    hook = model.register_forward_pre_hook(lambda _, given: sizes.append(given[0].numel()))
     found = answers(model, tokenizer, [question(model, tokenizer, text) for text in TEXTS], top=3)
+    hook.remove()
+    assert len(sizes) > 1 and max(sizes) <= 64
     for text, holes in zip(TEXTS, found, strict=True):
         alone = fill(model, tokenizer, text, top=3)
         assert len(holes) == len(alone) == text.count("[MASK]")

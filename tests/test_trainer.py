@@ -178,6 +178,7 @@ def test_a_run_writes_log_metrics_events_and_checkpoints(base, tmp_path, tokeniz
     assert [record["step"] for record in val] == [0, 5, 10, 12]
     assert val[-1]["loss"] == pytest.approx(score.loss) and val[-1]["loss"] < val[0]["loss"]
     assert val[-1]["tokens"] == 12 * 16 * 32
+    assert all(record["seconds"] == round(record["seconds"], 2) for record in val)
     assert shown == [0, 1, 2, 4, 8, 12]
     told = (tmp_path / "logs" / "log.txt").read_text()
     assert "on cpu, torch.float32, from step 0\n" in told and told.endswith("finished\n")
