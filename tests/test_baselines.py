@@ -58,6 +58,10 @@ def everywhere(size: int = V) -> tuple[np.ndarray, np.ndarray]:
     return pairs[:, 0], pairs[:, 1]
 
 
+def test_without_other_words_each_context_is_worth_one_word_of_the_prior():
+    assert (known().k_pair, known().k_triple) == (1.0, 1.0)
+
+
 def test_one_neighbour_is_counted_and_smoothed():
     model = known(k_pair=2.0)
     share = [2.5 / 15, 3.5 / 15, 2.5 / 15, 0.5 / 15]

@@ -173,6 +173,9 @@ def test_the_command_answers_a_file_line_by_line(shipped, tmp_path, capsys, monk
     assert [record["text"] for record in records] == [*TEXTS[:-1], TEXTS[-1] + "\u2028"]
     assert [len(r["guesses"]) for r in records] == [text.count("[MASK]") for text in TEXTS]
     assert set(records[0]["guesses"][0][1]) == {"token", "probability"}
+    shares = [guess["probability"] for record in records for hole in record["guesses"]
+              for guess in hole]
+    assert shares == [round(share, 6) for share in shares]
     assert "sentences/s" in printed.err
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
     main(["--file", "-", "--model", str(shipped), "--top", "2"])
