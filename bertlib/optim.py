@@ -162,6 +162,7 @@ class Learner:
     """A model on its device with all that changes its weights."""
 
     def __init__(self, settings: Settings, model: BertForMaskedLM, ranks: Ranks = ALONE):
+        ranks.require(settings.first_batch_size or settings.batch_size)
         self.settings, self.ranks = settings, ranks
         self.device = pick_device(settings.device)
         self.dtype = pick_precision(settings.precision, self.device)

@@ -15,7 +15,7 @@ from bertlib.tokens import Tokenizer
 torch.set_num_threads(1)  # two wait for each other: on a busy machine that takes five times as long
 VOCAB = PROJECT / "wiki" / "vocab" / "vocab.txt"
 PROGRAMS = {"bench", "browser", "commands", "faults", "memory", "memory_models", "notebooks",
-            "own_text", "parameters", "pretrain", "ranks", "runlog"}  # tests that start programs
+            "own_text", "parameters", "pretrain", "ranks", "runlog"}  # slow: programs, memory
 
 
 def pytest_collection_modifyitems(items):

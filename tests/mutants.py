@@ -25,7 +25,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
 CHOSEN = ("LIMITS", "PRESETS", "FAST", "COUNTS", "PIECE", "MOST", "KEPT",
-          "TOKENS_AT_ONCE")  # such numbers
+          "TOKENS_AT_ONCE")  # by somebody: numbers
 PATIENCE = 900  # seconds for the tests of one module: one that takes longer hangs
 TESTS = {  # a module of the story -> its own tests
     "attention": "attention bert", "blocks": "bert", "bert": "bert", "masking": "masking packing",

@@ -138,7 +138,7 @@ def test_a_later_load_reads_no_block(own_path, tokenizer):
 
 def spoil(kind: str, path, data):
     good = path.read_bytes()
-    contents = {"first bit": bytes([good[0] ^ 1]) + good[1:], "empty": b"",
+    contents = {"first bit": bytes([good[0] ^ 1]) + good[1:], "empty": b"", "longer": good + b"\0",
                 "last bit": good[:-1] + bytes([good[-1] ^ 1]), "truncated": good[: len(good) // 2]}
     if kind in contents:
         path.write_bytes(contents[kind])
@@ -147,7 +147,7 @@ def spoil(kind: str, path, data):
         write_unpacked(path, data.header, [block])
 
 
-@pytest.mark.parametrize("kind", ["first bit", "last bit", "truncated", "empty",
+@pytest.mark.parametrize("kind", ["first bit", "last bit", "truncated", "longer", "empty",
                                   "of another dataset"])
 def test_a_copy_that_does_not_fit_is_made_anew(kind, own_path, tokenizer, dataset):
     load_dataset(own_path, tokenizer)

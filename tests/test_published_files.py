@@ -65,6 +65,9 @@ def test_a_tokenizer_json_alone_cuts_text_as_transformers_does(tmp_path, rules, 
     ours = Tokenizer.load(tmp_path)
     assert ours.vocab == load_vocab(VOCAB)
     assert ours.encode(TEXT) == theirs(TEXT)["input_ids"]
+    for other in ("vocab.txt", "nowhere"):  # who names a file or folder does not get another one
+        with pytest.raises(InputError, match="no vocabulary"):
+            Tokenizer.load(tmp_path / other)
     ours.save(tmp_path)  # as vocab.txt, which from now on counts
     assert Tokenizer.load(tmp_path).encode(TEXT) == ours.encode(TEXT)
 

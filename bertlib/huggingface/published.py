@@ -147,8 +147,9 @@ def load_published(folder: Path) -> tuple[BertForMaskedLM, Tokenizer]:
     _check_names(there, wanted.values(), config, folder)
     copies = {DECODER, BIAS} & there.keys() if config.tied else set()
     found = _read(weights, model, {ours: there[name] for ours, name in wanted.items()}, folder)
-    if config.tied:
-        check_copies(weights.read([there[name] for name in copies | {TABLE, bias}]), folder)
+    if copies:  # they alone are read once more, beside what is in the model
+        said = {TABLE: found["encoder.embeddings.token.weight"], bias: found["head.decoder.bias"]}
+        check_copies(said | weights.read(copies), folder)
     return build(config, found), tokenizer
 
 

@@ -158,7 +158,7 @@ def _read_blocks(path: Path, header: Header) -> Iterator[Block]:
 
 def _unpacker(file: BinaryIO, header: Header) -> msgpack.Unpacker:
     """What reads the blocks, object by object; none may be larger than an array, or nested."""
-    limit = CHUNKS_IN_BLOCK * header.row.itemsize
+    limit = CHUNKS_IN_BLOCK * max(width * kind.itemsize for width, kind in header.arrays().values())
     return msgpack.Unpacker(gzip.open(file), read_size=1 << 20, max_buffer_size=limit + (1 << 20),
                             max_bin_len=limit, max_array_len=0, max_map_len=0, max_ext_len=0)
 
@@ -231,6 +231,8 @@ def map_unpacked(path: Path, header: Header) -> Block | None:
         with path.open("rb") as stream:
             front = _front(header)
             if stream.read(len(front)) != front:  # so that NumPy parses no other's words
+                return None
+            if stream.seek(0, 2) != len(front) + header.n_bytes:
                 return None
         rows, digest = np.asarray(np.load(path, mmap_mode="r")), hashlib.sha256()
         for first in range(0, header.count, CHUNKS_IN_BLOCK):

@@ -37,8 +37,8 @@ def load_words(path: Path) -> tuple[list[str], Rules]:
     BERT's or that contradicts the tokenizer_config.json beside it.
     """
     file = vocab_file(path)
-    if not file.exists() and (whole := file.with_name(WHOLE)).exists():
-        return _load_whole(whole)
+    if Path(path).is_dir() and not file.exists() and (Path(path) / WHOLE).exists():
+        return _load_whole(Path(path) / WHOLE)
     vocab = load_vocab(file)
     return vocab, load_rules(file.with_name(RULES), vocab)
 
