@@ -69,6 +69,14 @@ def own(base, tmp_path):
     return tmp_path / "own"
 
 
+@pytest.fixture
+def published(tmp_path):
+    """A copy of assets/reference, to change: BERT as transformers saves it, in small."""
+    for name in ("config.json", "vocab.txt", "model.safetensors"):
+        shutil.copy(PROJECT / "assets" / "reference" / name, tmp_path)
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def train_path(base):
     return base / "datasets" / "train_toy_32_123.msgpack.gz"

@@ -13,14 +13,6 @@ from bertlib.huggingface.published import load_published
 from bertlib.plumbing.files import InputError
 
 
-@pytest.fixture
-def published(tmp_path):
-    """A copy of the reference, to change."""
-    for name in ("config.json", "vocab.txt", "model.safetensors"):
-        (tmp_path / name).write_bytes((REFERENCE / name).read_bytes())
-    return tmp_path
-
-
 def say(folder, **changes) -> None:
     """Change config.json; None removes a line."""
     config = json.loads((REFERENCE / "config.json").read_text()) | changes

@@ -18,14 +18,6 @@ IDS = torch.tensor([[2, 7, 9, 4, 11, 3]])
 TEXT = "The king said: caf\u00e9, \u6f22\u5b57 and Unaffable-ness [MASK] ."
 
 
-@pytest.fixture
-def published(tmp_path):
-    """A copy of the reference, to change."""
-    for name in ("config.json", "vocab.txt", "model.safetensors"):
-        (tmp_path / name).write_bytes((REFERENCE / name).read_bytes())
-    return tmp_path
-
-
 def words(folder, **rules) -> AutoTokenizer:
     """Save a tokenizer as transformers does today: tokenizer.json, and no vocab.txt."""
     source = folder / "source"

