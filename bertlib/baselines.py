@@ -1,29 +1,48 @@
 """What a model must beat: how far plain counting comes on the very puzzles that it solves.
 
-Four answers without a gradient, each knowing more than the one before: nothing, how often each
-word occurs, the word on the left, the words on both sides. All is counted on the training split,
-and they see what the model sees: a neighbour that is hidden, too, shows [MASK] (or a random
-word), and of a context that no text has shown the answer falls back on what is left.
+Five answers without a network, each knowing more than the one before: nothing, how often each
+word occurs, the word on the left, the words on both sides, three words on each side. All is
+counted on the training split, and they see what the model sees: a neighbour that is hidden, too,
+shows [MASK] (or a random word), and of a context that no text has shown the answer falls back on
+what is left.
 
 Smoothing is hierarchical (MacKay & Peto 1995): the counts of a context, plus k times the answer
 of a poorer one, p = (count + k prior) / (total + k). The prior of one neighbour is the frequency
 of words; that of both is what Bayes makes of the two single answers if left and right say
 nothing about each other: p(w | l, r) ~ p(w | l) p(w | r) / p(w). k is chosen on held-out
 training text.
+
+Six words see too much of the same for Bayes: there each place has a vote, and how much it counts
+is one number a place, fitted on held-out training text (a log-linear model of seven numbers).
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy import ndarray
 
 from bertlib.counts import Parts, unigram_bias, word_counts
 from bertlib.masking import Masked
+from bertlib.plumbing.contexts import (
+    PLACES,
+    Table,
+    around,
+    at,
+    beside,
+    held_out,
+    in_pieces,
+    ordinary,
+    sample,
+    smooth,
+)
 
 STRENGTHS = tuple(2.0**power for power in range(-4, 14))  # what k is chosen from
-BLOCKS = 100  # of training chunks; each tenth block chooses k, and is counted afterwards
-SAMPLE = 20_000  # words of it that are guessed
-AT_ONCE = 256  # holes; their answers over all words are [256, V]
+SAMPLE = 20_000  # held-out words that are guessed
+DOUBT = 32.0  # a vote is log(1 + count / (DOUBT p)): so many words are needed to believe it
+HOLES, VOTES = 1_024, 2**23  # that weights are fitted on, at most: holes, and words at all of them
 
 
 def baselines(parts: Parts, puzzle: Masked, vocab_size: int, special_ids: list[int],
@@ -31,8 +50,8 @@ def baselines(parts: Parts, puzzle: Masked, vocab_size: int, special_ids: list[i
     """What a model must beat on a puzzle, by the training chunks in `parts`.
 
     uniform: loss of knowing nothing, ln V. unigram: loss of the training frequencies.
-    most_frequent: accuracy of always answering the most frequent word. left, both: loss and
-    accuracy of knowing the neighbours; they take some seconds, `neighbours=False` skips them.
+    most_frequent: accuracy of always answering the most frequent word. left, both, six: loss and
+    accuracy of knowing the neighbours; they take a minute, `neighbours=False` skips them.
     """
     parts, labels = list(parts), puzzle.labels
     counts = word_counts(parts, vocab_size)
@@ -49,40 +68,9 @@ def baselines(parts: Parts, puzzle: Masked, vocab_size: int, special_ids: list[i
         holes, words = puzzle.positions.numpy(), labels.numpy()
         known = Neighbours.fit(text, vocab_size, special_ids)
         found |= known.score(left[holes], right[holes], words)
+        near = around(puzzle.input_ids.numpy(), vocab_size)[holes]
+        found |= Surroundings.fit(text, vocab_size, special_ids).score(near, words)
     return found
-
-
-def beside(ids: ndarray, vocab_size: int) -> tuple[ndarray, ndarray]:
-    """What stands left and right of each token: ids [B, T] -> two [B*T]; V beyond the ends."""
-    framed = np.pad(ids, ((0, 0), (1, 1)), constant_values=vocab_size)
-    return framed[:, :-2].ravel(), framed[:, 2:].ravel()
-
-
-class Table:
-    """How often each word stood in each context, as sorted cells: context * V + word."""
-
-    def __init__(self, contexts: ndarray, words: ndarray, vocab_size: int):
-        self.vocab_size = vocab_size
-        self.cells, self.counts = np.unique(contexts * vocab_size + words, return_counts=True)
-        self.sums = np.concatenate([[0], self.counts.cumsum()])
-
-    def seen(self, contexts: ndarray, words: ndarray) -> tuple[ndarray, ndarray]:
-        """How often each of `words` stood in the context beside it, and how often any did: [n]."""
-        def before(cells: ndarray) -> ndarray:
-            return self.sums[np.searchsorted(self.cells, cells)]
-        first = contexts * self.vocab_size
-        return (before(first + words + 1) - before(first + words),
-                before(first + self.vocab_size) - before(first))
-
-    def smoothed(self, contexts: ndarray, prior: ndarray, k: float) -> ndarray:
-        """The shares of all words in each of `contexts` [n], by its counts and a prior: [n, V]."""
-        first, end = (np.searchsorted(self.cells, (contexts + more) * self.vocab_size)
-                      for more in (0, 1))
-        hole = np.repeat(np.arange(len(contexts)), end - first)
-        place = np.arange(len(hole)) + np.repeat(end - (end - first).cumsum(), end - first)
-        rows = np.zeros((len(contexts), self.vocab_size), np.float32)
-        rows[hole, self.cells[place] % self.vocab_size] = self.counts[place]
-        return _smooth(rows, rows.sum(1, keepdims=True), prior, k)
 
 
 class Neighbours:
@@ -96,7 +84,7 @@ class Neighbours:
                  k_pair: float = 1.0, k_triple: float = 1.0):
         self.size = vocab_size + 1  # V itself stands for what is beyond the ends
         self.k_pair, self.k_triple = k_pair, k_triple
-        left, words, right = _ordinary(text, vocab_size, special_ids)
+        left, words, right = ordinary(text, vocab_size, special_ids)
         share = np.bincount(words, minlength=vocab_size) + 0.5
         self.p = share / share.sum()  # [V]
         self.pairs = Table(np.concatenate([left, right + self.size]), np.tile(words, 2), vocab_size)
@@ -108,10 +96,9 @@ class Neighbours:
 
         Whole blocks are held out, so that most of their documents are new, as in validation.
         """
-        held = np.arange(len(text)) * BLOCKS // len(text) % 10 == 0
+        held = held_out(len(text))
         trial = cls(text[~held], vocab_size, special_ids)
-        left, words, right = (ids[:: max(1, len(ids) // SAMPLE)]
-                              for ids in _ordinary(text[held], vocab_size, special_ids))
+        left, words, right = sample(SAMPLE, *ordinary(text[held], vocab_size, special_ids))
         contexts, targets = np.concatenate([left, right + trial.size]), np.tile(words, 2)
         trial.k_pair = _strength(*trial.pairs.seen(contexts, targets), trial.p[targets])
         k_triple = _strength(*trial.triples.seen(left * trial.size + right, words),
@@ -120,11 +107,11 @@ class Neighbours:
 
     def one(self, contexts: ndarray, words: ndarray) -> ndarray:
         """p(word | one neighbour) [n]; `contexts` as in `pairs`."""
-        return _smooth(*self.pairs.seen(contexts, words), self.p[words], self.k_pair)
+        return smooth(*self.pairs.seen(contexts, words), self.p[words], self.k_pair)
 
     def prior(self, left: ndarray, right: ndarray, words: ndarray) -> ndarray:
         """p(word | both neighbours) [n] by Bayes, as if the two were independent given the word."""
-        return _in_pieces(lambda *some: (_at(self._prior(*some[:2]), some[2]),),
+        return in_pieces(lambda *some: (at(self._prior(*some[:2]), some[2]),),
                           left, right, words)[0]
 
     def both(self, left: ndarray, right: ndarray, words: ndarray) -> tuple[ndarray, ndarray]:
@@ -132,14 +119,14 @@ class Neighbours:
         def answer(left: ndarray, right: ndarray, words: ndarray) -> tuple[ndarray, ndarray]:
             p = self.triples.smoothed(left * self.size + right, self._prior(left, right),
                                       self.k_triple)  # [n, V]
-            return _at(p, words), p.argmax(1)
-        found, best = _in_pieces(answer, left, right, words)
+            return at(p, words), p.argmax(1)
+        found, best = in_pieces(answer, left, right, words)
         return found, best
 
     def best_one(self, contexts: ndarray) -> ndarray:
         """The likeliest word [n] given one neighbour, by `one`; `contexts` as in `pairs`."""
         distinct, place = np.unique(contexts, return_inverse=True)
-        return _in_pieces(lambda some: (self._rows(some).argmax(1),), distinct)[0][place]
+        return in_pieces(lambda some: (self._rows(some).argmax(1),), distinct)[0][place]
 
     def _rows(self, contexts: ndarray) -> ndarray:
         return self.pairs.smoothed(contexts, self.p.astype(np.float32), self.k_pair)
@@ -159,29 +146,74 @@ class Neighbours:
         }
 
 
-def _ordinary(text, vocab_size, special_ids) -> tuple[ndarray, ndarray, ndarray]:
-    """Left neighbour, word, right neighbour of all words that are not special."""
-    words = text.ravel()
-    keep = ~np.isin(words, special_ids)
-    left, right = beside(text, vocab_size)
-    return left[keep], words[keep], right[keep]
+class Surroundings:
+    """Words counted at six places around; each place votes, and its vote has a weight.
 
+    log p(w | around) = w0 log p(w) + sum over places of weight log(1 + count / (DOUBT p(w))), up
+    to a constant. A word that was never seen there has a vote of 0, and says nothing.
+    """
 
-def _smooth(seen, total, prior, k: float) -> ndarray:
-    return (seen + k * prior) / (total + k)
+    def __init__(self, text: ndarray, vocab_size: int, special_ids: list[int]):
+        keep = ~np.isin(text.ravel(), special_ids)
+        words, near = text.ravel()[keep], around(text, vocab_size)[keep]
+        share = np.bincount(words, minlength=vocab_size) + 0.5
+        self.p = (share / share.sum()).astype(np.float32)  # [V]
+        self.tables = [Table(contexts, words, vocab_size) for contexts in near.T]
+        self.weights = np.eye(1 + len(PLACES), dtype=np.float32)[0]  # the frequencies alone
+
+    @classmethod
+    def fit(cls, text: ndarray, vocab_size: int, special_ids: list[int]) -> "Surroundings":
+        """Count chunks `text` [N, T], with the weights that suit held-out words best."""
+        held = held_out(len(text))
+        trial = cls(text[~held], vocab_size, special_ids)
+        ids, near = text[held].ravel(), around(text[held], vocab_size)
+        keep = ~np.isin(ids, special_ids)
+        words, near = sample(max(1, min(HOLES, VOTES // vocab_size)), ids[keep], near[keep])
+        votes = torch.from_numpy(np.stack(list(trial.votes(near))))
+        whole = cls(text, vocab_size, special_ids)
+        whole.weights = _fit_weights(votes, torch.from_numpy(words).long())
+        return whole
+
+    def votes(self, near: ndarray) -> Iterator[ndarray]:
+        """What each votes for where `near` [n, 6] stands around: p first, then places; [n, V]."""
+        yield np.tile(np.log(self.p), (len(near), 1))
+        for table, contexts in zip(self.tables, near.T, strict=True):
+            distinct, place = np.unique(contexts, return_inverse=True)  # many are common ones
+            counts = table.rows(distinct)
+            yield np.log1p(counts / (DOUBT * self.p))[place]
+
+    def answers(self, near: ndarray, words: ndarray) -> tuple[ndarray, ndarray]:
+        """log p(word | around) [n], and the likeliest words [n] there."""
+        def answer(near: ndarray, words: ndarray) -> tuple[ndarray, ndarray]:
+            rows = np.zeros((len(near), len(self.p)), np.float32)
+            for weight, votes in zip(self.weights, self.votes(near), strict=True):
+                rows += weight * votes
+            log_p = torch.from_numpy(rows).log_softmax(1).numpy()
+            return at(log_p, words), rows.argmax(1)
+        found, best = in_pieces(answer, near, words)
+        return found, best
+
+    def score(self, near: ndarray, labels: ndarray) -> dict[str, float]:
+        """Loss and accuracy at holes with these words around and these true words."""
+        found, best = self.answers(near, labels)
+        return {"six_loss": float(-found.mean()), "six_accuracy": float((best == labels).mean())}
 
 
 def _strength(seen, total, prior) -> float:
     """The k that makes the loss of held-out words smallest."""
-    return min(STRENGTHS, key=lambda k: -np.log(_smooth(seen, total, prior, k)).mean())
+    return min(STRENGTHS, key=lambda k: -np.log(smooth(seen, total, prior, k)).mean())
 
 
-def _at(rows: ndarray, words: ndarray) -> ndarray:
-    return rows[np.arange(len(words)), words]
+def _fit_weights(votes: torch.Tensor, labels: torch.Tensor) -> ndarray:
+    """The weights of all voters that make the loss of `labels` [n] smallest: [7, n, V] -> [7]."""
+    weights = torch.eye(len(votes))[0].requires_grad_()
+    solver = torch.optim.LBFGS([weights], max_iter=50, line_search_fn="strong_wolfe")
 
-
-def _in_pieces(function, *arrays) -> tuple[ndarray, ...]:
-    """`function` on some holes at a time; it returns a tuple of arrays."""
-    steps = range(0, len(arrays[0]), AT_ONCE)
-    pieces = [function(*(array[i : i + AT_ONCE] for array in arrays)) for i in steps]
-    return tuple(np.concatenate(parts) for parts in zip(*pieces, strict=True))
+    def loss() -> torch.Tensor:
+        solver.zero_grad()
+        value = F.cross_entropy(torch.tensordot(weights, votes, 1), labels)
+        value = value + 1e-4 * weights.square().sum()  # where all is certain, none is endless
+        value.backward()
+        return value
+    solver.step(loss)
+    return weights.detach().numpy()

@@ -14,6 +14,7 @@ from bertlib.counts import unigram_bias, word_counts
 from bertlib.data import load_dataset
 from bertlib.figures.plots import draw_accuracy, draw_loss
 from bertlib.masking import Masked
+from bertlib.plumbing import contexts
 from bertlib.pretrain import pretrain
 from bertlib.settings import Settings
 
@@ -77,7 +78,7 @@ def test_one_neighbour_is_counted_and_smoothed():
 
 @pytest.mark.parametrize(("k_pair", "k_triple"), [(0.5, 1.0), (8.0, 0.1), (100.0, 30.0)])
 def test_both_neighbours_agree_with_loops_and_sum_to_one(k_pair, k_triple, monkeypatch):
-    monkeypatch.setattr(b, "AT_ONCE", 50)  # several pieces
+    monkeypatch.setattr(contexts, "AT_ONCE", 50)  # several pieces
     text = random_text(1)
     model = known(text, k_pair=k_pair, k_triple=k_triple)
     left, right = everywhere()
@@ -190,7 +191,7 @@ def test_k_of_pairs_is_the_best_for_both_sides_of_what_was_held_out():
         follows = np.minimum(words[:, place - 1], 1)
         words[:, place] = np.where(draw.random(200) < 0.8, follows, words[:, place])
     text, held = framed(words + 5), np.arange(200) // 2 % 10 == 0
-    left, targets, right = b._ordinary(text[held], V, SPECIAL)
+    left, targets, right = contexts.ordinary(text[held], V, SPECIAL)
 
     def loss(k: float, *sides: int) -> float:
         trial = known(text[~held], k_pair=k)
@@ -201,6 +202,51 @@ def test_k_of_pairs_is_the_best_for_both_sides_of_what_was_held_out():
                           for sides in ((0, 1), (0,)))
     assert best != best_of_left  # else one side alone would not be noticed
     assert b.Neighbours.fit(text, V, SPECIAL).k_pair == best
+
+
+def test_six_places_vote_as_loops_over_the_text_count():
+    text = random_text(4)
+    model = b.Surroundings(text, V, SPECIAL)
+    model.weights = np.array([0.7, 0.1, 0.2, 0.9, 0.8, 0.3, 0.4], np.float32)
+    near = np.array([[5, 6, 7, 5, 6, 8], [V, V, CLS, 6, 5, MASK], [MASK] * 6])
+    counts = np.zeros((3, 6, V))
+    for row in text.tolist():
+        for at, word in enumerate(row):
+            if word not in SPECIAL:
+                places = [at + place for place in contexts.PLACES]
+                seen = [row[i] if 0 <= i < len(row) else V for i in places]
+                counts[:, range(6), word] += near == seen
+    p = np.full(V, 0.5) + np.isin(text, SPECIAL, invert=True).ravel() @ np.eye(V)[text.ravel()]
+    p /= p.sum()
+    rows = 0.7 * np.log(p) + np.einsum("o,nov->nv", model.weights[1:],
+                                       np.log1p(counts / (b.DOUBT * p)))
+    wanted = rows - np.log(np.exp(rows).sum(1, keepdims=True))
+    found = [model.answers(near[[n] * V], np.arange(V)) for n in range(3)]
+    assert np.allclose([log_p for log_p, _ in found], wanted, atol=1e-5)
+    assert [best[0] for _, best in found] == wanted.argmax(1).tolist()
+    assert counts[0].any(1).all() and counts[1, :5].any(1).all() and not counts[2].any()
+
+
+def test_words_that_are_told_two_places_away():
+    draw = np.random.default_rng(0)
+    words = draw.integers(0, 7, (2_000, 10))
+    for place in range(2, 10):
+        told = 6 - words[:, place - 2]
+        words[:, place] = np.where(draw.random(2_000) < 0.9, told, words[:, place])
+    text = framed(words + 5)
+    found = scores(text[:1_500], text[1_500:])
+    assert found["six_accuracy"] > 0.85 > 0.4 > found["both_accuracy"]
+    assert found["six_loss"] < found["both_loss"] - 1
+
+
+def test_weights_are_fitted_on_text_that_was_not_counted():
+    """By chance alone, counted text would seem to tell its own words."""
+    words = np.random.default_rng(0).integers(5, V, (400, 9))
+    model = b.Surroundings.fit(framed(words), V, SPECIAL)
+    near = contexts.around(framed(words), V)
+    keep = ~np.isin(framed(words).ravel(), SPECIAL)
+    own = model.score(near[keep], framed(words).ravel()[keep])
+    assert own["six_loss"] > math.log(V - len(SPECIAL)) - 0.02
 
 
 def test_real_puzzles_of_a_small_corpus(train_path, tokenizer, masker):
@@ -214,10 +260,11 @@ def test_real_puzzles_of_a_small_corpus(train_path, tokenizer, masker):
     assert found["uniform_loss"] == math.log(len(tokenizer))
     assert found["unigram_loss"] == float(-unigram_bias(counts)[puzzle.labels].mean())
     assert found["most_frequent_id"] == int(counts.argmax())
-    assert max(found["both_loss"], found["left_loss"]) < found["unigram_loss"] - 1
+    assert max(found["six_loss"], found["both_loss"],
+               found["left_loss"]) < found["unigram_loss"] - 1
     assert found["both_accuracy"] > found["left_accuracy"] > found["most_frequent_accuracy"]
     few = b.baselines(train.slices(), puzzle, len(tokenizer), special, neighbours=False)
-    assert few.items() <= found.items() and len(found) == len(few) + 4
+    assert few.items() <= found.items() and len(found) == len(few) + 6
     assert all(isinstance(value, int | float) for value in found.values())
 
 
@@ -229,12 +276,13 @@ def test_a_corpus_of_one_chunk_is_enough():
 def test_a_report_tells_all_baselines_and_the_plot_draws_them(own):
     folder = pretrain(Settings.make("smoke", max_iters=2, batch_size=8), own, "toy")
     report = json.loads((folder / "report.json").read_text())
-    assert max(report["both_loss"], report["left_loss"]) < report["unigram_loss"]
+    assert max(report["six_loss"], report["both_loss"],
+               report["left_loss"]) < report["unigram_loss"]
     records = [{"tokens": 0, "loss": 9.0, "accuracy": 0.0},
                {"tokens": 9e6, "loss": 3.0, "accuracy": 0.4}]
-    for draw, old, new in ((draw_loss, 2, 4), (draw_accuracy, 1, 3)):
+    for draw, old, new in ((draw_loss, 2, 5), (draw_accuracy, 1, 4)):
         for facts, lines in ((report, new), ({k: v for k, v in report.items()
-                                              if k[:5] not in ("left_", "both_")}, old)):
+                                              if k[:4] not in ("left", "both", "six_")}, old)):
             axes = Figure(figsize=(7, 3.2)).subplots()
             draw(axes, records, facts)
             heights = sorted(note.xy[1] for note in axes.texts)

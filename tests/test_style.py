@@ -13,7 +13,7 @@ STORY = ["corpus", "tokens", "masking", "packing", "prepare_mlm_dataset", "data"
          "widget", "analysis"]  # what the lessons read, in their order
 PLUMBING = ["files", "commands", "records", "lines", "texts", "vocab", "words",
             "dataset_header", "dataset_file", "dataset_folder", "device", "ranks", "interrupts",
-            "states", "runlog", "runs", "page", "live"]
+            "states", "runlog", "runs", "page", "live", "contexts"]
 LAST = ["checks", "bench"]  # nobody imports them
 ORDER = [*(f"plumbing.{name}" for name in PLUMBING), "figures", *STORY, *LAST]
 PACKAGE = PROJECT / "bertlib"

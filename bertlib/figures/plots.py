@@ -29,9 +29,10 @@ def show(figure: Figure, alt: str) -> None:
 
 LOSSES = {"uniform_loss": "knows nothing: ln V",
           "unigram_loss": "knows frequencies: unigram entropy",
-          "left_loss": "knows the left neighbour", "both_loss": "knows both neighbours"}
+          "left_loss": "knows the left neighbour", "both_loss": "knows both neighbours",
+          "six_loss": "knows three words on each side"}
 ACCURACIES = {"most_frequent_accuracy": "most frequent word", "left_accuracy": "left neighbour",
-              "both_accuracy": "both neighbours"}
+              "both_accuracy": "both neighbours", "six_accuracy": "three words on each side"}
 
 
 def draw_loss(axes: Axes, records: list[dict[str, Any]], report: dict[str, Any]) -> None:

@@ -29,6 +29,8 @@ ROWS = {  # of the card: a fact's name -> its words and how it is written
     "unigram_loss": ("for comparison: loss of word frequencies", "{:.3f}"),
     "both_loss": ("for comparison: loss of counting both neighbours", "{:.3f}"),
     "both_accuracy": ("for comparison: right guesses of counting both neighbours", "{:.1%}"),
+    "six_loss": ("for comparison: loss of counting three words on each side", "{:.3f}"),
+    "six_accuracy": ("for comparison: right guesses of counting them", "{:.1%}"),
 }
 
 

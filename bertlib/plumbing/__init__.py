@@ -7,6 +7,7 @@
     runs, states                   run folders; what a checkpoint holds, read and checked
     runlog                         what a run writes down, and the line that shows its progress
     page, live                     guesses as plain values; a page in a notebook
+    contexts                       words counted by what stands around them
     device, ranks                  one machine, and several processes as one run
     commands, interrupts           how commands end, and Ctrl-C
 """
