@@ -5,7 +5,7 @@ Read the modules in the order of the notebooks; each imports only those before i
     corpus, tokens, masking, packing           documents -> ids -> puzzles -> chunks
     prepare_mlm_dataset, data                  a file of puzzles, and batches from it
     attention, blocks, bert                    the model
-    counts, baselines                          its start from counts, and what it must beat
+    counts, told, baselines                    what it knows before it learns, and must beat
     settings, optim, checkpoint, scoring       what learning needs: one step, its state, one score
     trainer, parameters, pretrain              the loop, and the whole job
     huggingface                                models that travel: a run's, ours, BERT's own

@@ -114,7 +114,7 @@ class Settings:
     budget_minutes: float = 0.0  # training time; 0: stop at max_iters
     # running
     seed: int = 1
-    device: str = "auto"  # "cpu", "cuda"
+    device: str = "auto"  # "cpu", "cuda", "mps" (Apple)
     precision: str = "auto"  # "float32", "bfloat16", "float16"
     val_chunks: int = 0  # chunks in a validation on the way; 0: all
     final_chunks: int = 0  # chunks in the last validation; 0: all
@@ -196,7 +196,7 @@ CHOICES = {
     "optimizer": ("adamw", "muon"),
     "schedule": ("cosine", "linear"),
     "start": ("random", "frequencies", "counts"),
-    "device": ("auto", "cpu", "cuda"),
+    "device": ("auto", "cpu", "cuda", "mps"),
     "precision": ("auto", "float32", "bfloat16", "float16"),
 }
 

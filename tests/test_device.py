@@ -9,11 +9,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.plumbing.device import (
     gpu_peak,
+    machine_name,
     measured_bandwidth,
     measured_peak,
+    pick_device,
     pick_precision,
     process_memory,
 )
+from bertlib.plumbing.files import InputError
 from bertlib.scoring import flops_per_token
 
 
@@ -49,6 +52,24 @@ def test_flops_are_those_that_pytorch_counts(preset, is_fused):
 ])
 def test_a_gpu_is_known_by_its_whole_name(name, tera):
     assert gpu_peak(name) == pytest.approx(tera * 1e12)
+
+
+@pytest.mark.parametrize(("there", "chosen"), [
+    ("cuda mps", "cuda"), ("mps", "mps"), ("", "cpu"),
+])
+def test_a_gpu_is_taken_where_there_is_one(there, chosen, monkeypatch):
+    """Apple's can be told only: no machine that ran these tests had one."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in there)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in there)
+    assert pick_device("auto").type == chosen and pick_device("cpu").type == "cpu"
+    for name, words in {"cuda": "no CUDA GPU", "mps": "no Apple GPU"}.items():
+        if name in there:
+            assert pick_device(name).type == name
+        else:
+            with pytest.raises(InputError, match=words):
+                pick_device(name)
+    assert pick_precision("auto", torch.device("mps")) is torch.float32
+    assert "Apple" in machine_name(torch.device("mps"))
 
 
 def test_precision_is_chosen_or_obeyed():

@@ -253,8 +253,8 @@ def test_the_command_refuses_what_does_not_fit(own, refused, tokenizer):
     assert "chunks" in refused(main, *common, "--batch-size", 10**4)
     assert "Did you mean 'smoke'" in refused(main, "--preset", "smoky")
     assert "Did you mean '--learning-rate'" in refused(main, "--learning-rte", 3)
-    if not torch.cuda.is_available():
-        assert "'cuda'" in refused(main, *common, "--device", "cuda")
+    for gpu, module in (("cuda", torch.cuda), ("mps", torch.backends.mps)):
+        assert module.is_available() or f"'{gpu}'" in refused(main, *common, "--device", gpu)
     save_vocab([*tokenizer.vocab, "zzzz"], own / "vocab" / "vocab.txt")
     assert "another vocabulary" in refused(main, *common)
     assert "there is none at" in refused(main, "--preset", "smoke", "--base", own / "nowhere")

@@ -1,15 +1,17 @@
 """Models that others published, in packages that .ci/run installs: the same numbers."""
 
+import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 from transformers import BertForMaskedLM, BertModel
 
 from bertlib.huggingface.published import load_encoder, load_published
-from bertlib.predict import fill
+from bertlib.plumbing.files import PROJECT
 
 
 def package(name: str, version: str) -> Path:
@@ -33,10 +35,19 @@ def test_antiberty_reads_proteins(tmp_path):
         shutil.copy(models / "AntiBERTy_md_smooth" / name, tmp_path)
     model, tokenizer = load_published(tmp_path)
     text = "E V Q L V Q S G P E [MASK] K K P G T S V K V S C K A S G F T F"
-    ids = torch.tensor([tokenizer.encode(text)])
-    assert_same_logits(model, tmp_path, ids)
-    best = fill(model, tokenizer, text, 1)[0][0]
-    assert best.token == "V" and best.probability > 0.9
+    assert_same_logits(model, tmp_path, torch.tensor([tokenizer.encode(text)]))
+
+
+def test_the_page_of_lesson_05_that_reads_proteins_runs_and_tells_the_truth(
+        tmp_path, monkeypatch, capsys):
+    package("antiberty", "antiberty==0.1.3")
+    cells = nbformat.read(PROJECT / "notebooks" / "05_mlm_head.ipynb", 4).cells
+    page, = (cell.source for cell in cells if "reads proteins" in cell.source)
+    code = page.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    told = re.findall(r"`(\w \d+%)`", page)
+    assert capsys.readouterr().out.splitlines() == told and len(told) == 2
 
 
 def test_weights_with_the_names_of_2018_from_a_package():

@@ -15,7 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from bertlib.bert import PRESETS, BertConfig, BertForMaskedLM
-from bertlib.plumbing.device import autocast, measured_peak, pick_precision, process_memory
+from bertlib.plumbing.device import (
+    autocast,
+    measured_peak,
+    pick_precision,
+    process_memory,
+    synchronize,
+)
 from bertlib.plumbing.files import InputError
 from bertlib.scoring import flops_per_token
 
@@ -177,8 +183,7 @@ class Training:
         start = time.perf_counter()
         for _ in range(steps):
             self.step()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
+        synchronize(self.device)
         return time.perf_counter() - start
 
 

@@ -26,11 +26,17 @@ IDLE_WORDS = re.compile(r"NVIDIA|TESLA|GEFORCE|\d+GB|HBM\d+E?|SXM\d*")
 
 
 def pick_device(name: str) -> torch.device:
-    """"auto" is CUDA where there is one; `InputError` if CUDA is asked for and missing."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("The setting device is 'cuda', but there is no CUDA GPU; use 'cpu'.")
+    """"auto" is CUDA where there is one, else Apple's GPU ("mps"), else the processor.
+
+    `InputError` if a GPU is asked for and missing.
+    """
+    gpus = {"cuda": (torch.cuda.is_available, "CUDA GPU"),
+            "mps": (torch.backends.mps.is_available, "Apple GPU")}
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = next((gpu for gpu, (is_there, _) in gpus.items() if is_there()), "cpu")
+    if name in gpus and not gpus[name][0]():
+        raise InputError(f"The setting device is '{name}', but there is no {gpus[name][1]}; use "
+                         "'cpu'.")
     return torch.device(name)
 
 
@@ -38,6 +44,8 @@ def machine_name(device: torch.device) -> str:
     """The GPU's name, or the processor's with the number of its cores that can be used."""
     if device.type == "cuda":
         return torch.cuda.get_device_name()
+    if device.type == "mps":
+        return f"Apple GPU, {os.cpu_count()} cores"
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -78,15 +86,22 @@ def gpu_peak(name: str) -> float:
     return GPU_PEAKS.get(" ".join(word for word in words if not IDLE_WORDS.fullmatch(word)), 0.0)
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has done all that it was asked for."""
+    if device.type != "cpu":
+        torch.get_device_module(device).synchronize()
+
+
 def measured_peak(device: torch.device, dtype: torch.dtype, size: int = 1024) -> float:
     """FLOP/s: a GPU's data sheet figure, or the best of eight matrix products measured now."""
     if device.type == "cuda":
         return gpu_peak(torch.cuda.get_device_name())
-    a = torch.ones(size, size, dtype=dtype)  # no random numbers: they belong to the run
+    a = torch.ones(size, size, dtype=dtype, device=device)  # random numbers belong to the run
     best = float("inf")
     for _ in range(8):
         start = time.perf_counter()
         a @ a
+        synchronize(device)
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best
 
@@ -98,8 +113,7 @@ def measured_bandwidth(device: torch.device, size: int = 32 * 1024**2) -> float:
     for _ in range(8):
         start = time.perf_counter()
         target.copy_(source)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        synchronize(device)
         best = min(best, time.perf_counter() - start)
     return 2 * 4 * size / best
 

@@ -116,14 +116,17 @@ ALONE = Ranks()
 def join(device: str) -> Iterator[Ranks]:
     """Connect the ranks for as long as the block runs; nothing to do for one that is alone.
 
-    Gloo connects CPUs, NCCL GPUs. `InputError` if this machine has fewer GPUs than ranks.
+    Gloo connects CPUs, NCCL GPUs. `InputError` if this machine has fewer GPUs than ranks, or
+    Apple's.
     """
     ranks = Ranks.here()
     if ranks.world == 1 or dist.is_initialized():
         yield ranks
         return
-    backend = "gloo"
-    if pick_device(device).type == "cuda":
+    backend, kind = "gloo", pick_device(device).type
+    if kind == "mps":
+        raise InputError("Several ranks cannot share an Apple GPU; use --device cpu, or one rank.")
+    if kind == "cuda":
         if ranks.local >= (count := torch.cuda.device_count()):
             raise InputError(f"There is no GPU for local rank {ranks.local}, as this machine has "
                              f"{count}; start torchrun with --nproc-per-node {count}.")

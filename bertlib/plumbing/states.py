@@ -36,7 +36,7 @@ class RandomState(TypedDict):
     """Where the random generators of the CPU and, on CUDA, of the current GPU stand."""
 
     cpu: torch.Tensor
-    cuda: torch.Tensor | None
+    cuda: torch.Tensor | None  # or another GPU's
 
 
 class RunState(Weights):
@@ -97,15 +97,15 @@ def require_plain(content: bytes) -> None:
 
 def random_state(device: torch.device) -> RandomState:
     """The state now."""
-    cuda = torch.cuda.get_rng_state() if device.type == "cuda" else None
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+    gpu = None if device.type == "cpu" else torch.get_device_module(device).get_rng_state()
+    return {"cpu": torch.get_rng_state(), "cuda": gpu}
 
 
 def set_random_state(device: torch.device, state: RandomState) -> None:
     """Go on from a `random_state`; the GPU's part is left out on a machine without one."""
     torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and state["cuda"] is not None:
-        torch.cuda.set_rng_state(state["cuda"])
+    if device.type != "cpu" and state["cuda"] is not None:
+        torch.get_device_module(device).set_rng_state(state["cuda"])
 
 
 def shapes(weights: Mapping[str, torch.Tensor]) -> Shapes:

@@ -1,0 +1,119 @@
+"""What a head can be told before it learns: to look at the neighbours.
+
+A position is told by waves: the sines and cosines of `rates` times the place. Two heads' worth of
+trigonometry does the rest: if the key takes the waves as they are and the query turns each by rate
+x offset, their product is a sum of cosines of the distance to the place `offset` tokens away,
+
+    score(i, j) = sum over waves of weight x cos(rate x (j - i - offset)),
+
+and a sum of cosines can have any even shape. Here it is depth x exp(-slope/depth |x|), a peak that
+falls by `slope` a token near the top: its spectrum is Cauchy's, so that the weights are known. The
+rates lie evenly on a logarithmic scale; evenly spaced ones would come together again some tokens
+on, and a head would look there, too. Sources: rotations as in Su et al. 2021 (RoPE), but in BERT's
+own tables and matrices; exp(-|x|) as waves is Bochner's theorem's first example.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import cycle
+
+import torch
+from torch import Tensor
+
+from bertlib.attention import MultiHeadAttention
+from bertlib.bert import BertForMaskedLM
+from bertlib.plumbing.files import InputError
+
+
+@dataclass(frozen=True)
+class Told:
+    """How much of the width tells places, and where each head looks.
+
+    waves: each takes two columns. slowest, fastest: their rates, in radians a token; above pi two
+    rates look the same. heads: (slope, offset, depth) a head, then repeated; a slope of 0 leaves
+    the head as it is.
+    """
+
+    waves: int = 12
+    slowest: float = 0.02
+    fastest: float = 2.6
+    heads: tuple[tuple[float, int, float], ...] = (
+        (2.0, 1, 12.0), (2.0, -1, 12.0), (0.25, 0, 8.0), (0.03, 0, 2.0))
+
+    @property
+    def columns(self) -> slice:
+        """Of the model's width: the last ones."""
+        return slice(-2 * self.waves, None)
+
+    def rates(self) -> Tensor:
+        """Radians a token, from slow to fast: [n]."""
+        return torch.logspace(math.log10(self.slowest), math.log10(self.fastest), self.waves)
+
+
+def wave_table(rates: Tensor, length: int) -> Tensor:
+    """The waves at each place: [T, 2n], all sines, then all cosines."""
+    angles = torch.arange(length)[:, None] * rates  # [T, n]
+    return torch.cat((angles.sin(), angles.cos()), dim=1)
+
+
+def turn(rates: Tensor, offset: int) -> Tensor:
+    """The matrix [2n, 2n] that makes the waves of a place those of `offset` tokens further on."""
+    cos, sin = (rates * offset).cos().diag(), (rates * offset).sin().diag()
+    return torch.cat((torch.cat((cos, sin), 1), torch.cat((-sin, cos), 1)))
+
+
+def wave_weights(rates: Tensor, slope: float, depth: float) -> Tensor:
+    """What each wave weighs [n] in a sum of cosines like depth x exp(-slope/depth |x|)."""
+    sharp = slope / depth
+    step = rates * (rates[1] / rates[0]).log()  # from each rate to the next one
+    return depth * 2 / math.pi * sharp / (rates**2 + sharp**2) * step
+
+
+@torch.no_grad()
+def tell(model: BertForMaskedLM, told: Told) -> None:
+    """Write the waves into the position table, and each head's preference into its matrices.
+
+    Words and token types are zero where the waves are, and each word is as long as all others, so
+    that after the norm a wave is as strong at one word as at another. `InputError` if the model
+    has no table of positions or is too narrow.
+    """
+    embeddings, columns = model.encoder.embeddings, told.columns
+    if embeddings.position is None:
+        raise InputError("Heads can be told to look at neighbours only where positions are "
+                         "learned; take another architecture or another start.")
+    width, head = model.config.d_model, model.config.d_model // model.config.n_head
+    if 2 * told.waves > head:
+        raise InputError(f"{told.waves} waves need heads of {2 * told.waves} features, and these "
+                         f"have {head}; take fewer heads or a larger d_model.")
+    words, rates = embeddings.token.weight, told.rates()
+    words[:, columns] = 0
+    length = words.std() * math.sqrt(width)
+    words.mul_(length / words.norm(dim=1, keepdim=True).clamp(min=1e-9))
+    embeddings.position.weight.zero_()
+    waves = wave_table(rates, model.config.seq_len)  # [T, 2n], mean square 1/2
+    embeddings.position.weight[:, columns] = waves * math.sqrt(2) * length / math.sqrt(
+        width - 2 * told.waves)
+    if embeddings.token_type is not None:
+        embeddings.token_type.weight.zero_()
+    for block in model.encoder.blocks:
+        tell_heads(block.attention, told)
+
+
+def tell_heads(attention: MultiHeadAttention, told: Told) -> None:
+    """Make each head's queries and keys prefer a distance, where its input has waves.
+
+    What they make of the other columns stays as it is.
+    """
+    rates, size = told.rates(), attention.query.weight.shape[0] // attention.n_head
+    for number, (slope, offset, depth) in zip(
+            range(attention.n_head), cycle(told.heads), strict=False):
+        if slope == 0:
+            continue
+        # after the norm a wave's amplitude is sqrt(2), and scores are divided by sqrt(size)
+        weights = wave_weights(rates, slope, depth) * math.sqrt(size) / 2  # [n]
+        strength = weights.sqrt().repeat(2)  # [2n]
+        rows = slice(number * size, number * size + len(strength))
+        for matrix, waves in ((attention.key, strength.diag()),
+                              (attention.query, strength[:, None] * turn(rates, offset))):
+            matrix.weight[number * size : (number + 1) * size, told.columns] = 0
+            matrix.weight[rows, told.columns] = waves
