@@ -90,6 +90,7 @@ PRESETS: dict[str, dict[str, Any]] = {
                  norm="pre", position="distance", n_token_type=0, activation="relu2",
                  head_transform=False, bias=False, qk_norm=True, norm_eps=1e-5, zero_init=True,
                  distance_heads=((2.0, 1), (2.0, -1), (0.25, 0), (0.03, 0))),
+    "bert": dict(seq_len=128, d_model=256, n_head=4, n_layer=4, zero_init=True),
     "small": dict(seq_len=128, d_model=256, n_head=4, n_layer=4),
     "tiny": dict(seq_len=32, d_model=64, n_head=4, n_layer=2),
 }

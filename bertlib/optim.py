@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.optimizer import ParamsT
 
 from bertlib.bert import BertForMaskedLM
 from bertlib.masking import Masked
@@ -19,6 +20,7 @@ from bertlib.plumbing.device import autocast, machine_name, pick_device, pick_pr
 from bertlib.plumbing.ranks import ALONE, Ranks
 from bertlib.plumbing.states import load_weights
 from bertlib.settings import Settings
+from bertlib.told import told_parts
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: fast, lands near 1, not on it
 
@@ -41,9 +43,9 @@ def rate_factor(settings: Settings, step: int, progress: float) -> float:
 
 @torch.no_grad()
 def orthogonalise(gradients: Tensor, steps: int = 5) -> Tensor:
-    """Make all singular values about 1 by Newton-Schulz: [n, rows, columns], rows <= columns.
+    """Make all singular values about 1 (0.7 to 1.2) by Newton-Schulz, in the type given.
 
-    Runs in the type given. Five steps land between 0.7 and 1.2, which is as good as 1 here.
+    [n, rows, columns] with rows <= columns.
     """
     x = gradients / (gradients.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     if x.shape[-1] > x.shape[-2] and x.dtype == torch.float32:
@@ -80,11 +82,11 @@ class Muon(torch.optim.Optimizer):
     """Momentum, then orthogonalised: each direction of a weight matrix gets an equal step.
 
     For hidden matrices only; those of one shape go through one batched call in `dtype`.
-    `torch.optim.Muon` takes the same steps in bfloat16, whatever the machine. Where a processor
-    has none, that is three times as slow: 164 ms for 2 blocks of width 256, here 55 (2 cores).
+    `torch.optim.Muon` takes the same steps, always in bfloat16: without instructions for it three
+    times as slow (164 ms for 2 blocks of width 256, here 55; 2 cores).
     """
 
-    def __init__(self, matrices: list[nn.Parameter], lr: float, momentum: float = 0.95,
+    def __init__(self, matrices: ParamsT, lr: float, momentum: float = 0.95,
                  weight_decay: float = 0.0, dtype: torch.dtype = torch.float32):
         super().__init__(matrices, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
         self.dtype = dtype
@@ -129,33 +131,37 @@ def parameter_groups(model: nn.Module, matrices: list[nn.Parameter], weight_deca
     return [{"params": params, "weight_decay": wd} for params, wd in groups if params]
 
 
-def build_optimizers(model: BertForMaskedLM, settings: Settings, dtype: torch.dtype) -> list:
-    """The optimisers of a recipe: AdamW alone, or Muon for the blocks' matrices beside it.
+def matrix_shares(model: BertForMaskedLM, settings: Settings) -> dict[float, list[nn.Parameter]]:
+    """Muon's matrices: those of the blocks, and the head's own; by their share of its rate."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    added, compared = settings.output_share, settings.query_key_share
+    share = {"output": added, "down": added, "query": compared, "key": compared}
+    for name, parameter in model.named_parameters():
+        kind = name.split(".")[-2]
+        if parameter.ndim == 2 and (".blocks." in name or kind == "transform"):
+            groups.setdefault(share.get(kind, 1.0), []).append(parameter)
+    return groups
 
-    Each group keeps its peak rate in "peak_lr". `dtype` is the type to multiply matrices in.
+
+def build_optimizers(model: BertForMaskedLM, settings: Settings, dtype: torch.dtype) -> list:
+    """The optimisers of a recipe: AdamW alone, or Muon beside it, which multiplies in `dtype`.
+
+    Each group keeps its peak rate in "peak_lr".
     """
-    matrices = []
-    if settings.optimizer == "muon":
-        matrices = [p for block in model.encoder.blocks for p in block.parameters()
-                    if p.ndim == 2]
+    shares = matrix_shares(model, settings) if settings.optimizer == "muon" else {}
+    matrices = [matrix for group in shares.values() for matrix in group]
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(
         parameter_groups(model, matrices, settings.weight_decay), lr=settings.learning_rate,
         betas=(settings.beta1, settings.beta2), fused=settings.fused_adamw,
     )]
     if matrices:
         rate, decay = settings.matrix_learning_rate, settings.weight_decay
-        optimizers.append(Muon(matrices, rate, weight_decay=decay, dtype=dtype))
+        groups = [{"params": group, "lr": rate * share} for share, group in shares.items()]
+        optimizers.append(Muon(groups, rate, weight_decay=decay, dtype=dtype))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
     return optimizers
-
-
-def set_rates(optimizers: list, factor: float) -> None:
-    """Set every group's learning rate to `factor` of its peak."""
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * factor
 
 
 class Learner:
@@ -168,6 +174,8 @@ class Learner:
         self.dtype = pick_precision(settings.precision, self.device)
         self.model = model.to(self.device)
         self.optimizers = build_optimizers(model, settings, self.dtype)
+        told = settings.told()  # some views of weights, and what they shall stay
+        self.told = [(part, part.clone()) for part in told_parts(model, told)] if told else []
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         if settings.compile:
             for block in model.encoder.blocks:  # one small graph, used by all layers
@@ -180,7 +188,8 @@ class Learner:
 
         Returns this rank's part of the loss, in nats.
         """
-        set_rates(self.optimizers, factor)
+        for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
+            group["lr"] = group["peak_lr"] * factor
         loss = self.accumulate(micro, masked)
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
@@ -189,6 +198,8 @@ class Learner:
         for optimizer in self.optimizers:
             self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
+        for part, kept in self.told:
+            part.copy_(kept)
         self.scaler.update()
         return loss
 
@@ -230,6 +241,7 @@ class Learner:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` returned; `InputError` if the weights have another form."""
         load_weights(self.model, state["model"], "The checkpoint")
+        self.told = [(part, part.clone()) for part, _ in self.told]
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.scaler.load_state_dict(state["scaler"])

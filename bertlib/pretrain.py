@@ -39,6 +39,7 @@ from bertlib.plumbing.states import RunState
 from bertlib.scoring import Score
 from bertlib.settings import Settings
 from bertlib.tokens import Tokenizer
+from bertlib.told import tell
 from bertlib.trainer import Trainer, Watcher
 
 
@@ -68,6 +69,8 @@ def build(settings: Settings, base: Path, label: str, folder: Path,
     model = BertForMaskedLM(settings.model_config(len(tokenizer)))
     if settings.start != "random":
         start_from_counts(model, batches.data.slices, val.header.special, settings.count_start())
+    if told := settings.told():
+        tell(model, told)
     if not ranks.is_writer:  # so far all drew the same numbers; dropout shall differ
         torch.manual_seed(ranks.seed(settings.seed, 0))
     return Trainer(settings, model, batches, val, batches.masker, folder, watch, ranks)

@@ -12,6 +12,7 @@ from bertlib.bert import PRESETS as MODELS
 from bertlib.bert import BertConfig
 from bertlib.counts import CountStart
 from bertlib.plumbing.files import InputError, nearest, short
+from bertlib.told import Told
 
 
 class SettingError(InputError):
@@ -54,6 +55,7 @@ LIMITS = {
     "val_interval": COUNT, "d_model": Limits(1, 16_384), "heads": Limits(1, 1_024),
     "n_layer": Limits(1, 512), "dropout": BELOW_ONE, "attention_dropout": BELOW_ONE,
     "learning_rate": RATE, "min_learning_rate": Limits(0, 1_000), "matrix_learning_rate": RATE,
+    "output_share": Limits(0, 1, open_low=True), "query_key_share": Limits(0, 1, open_low=True),
     "warmup_iters": COUNT_OR_NONE, "lr_decay_iters": COUNT, "max_iters": COUNT,
     "weight_decay": Limits(0, 1_000), "beta1": BELOW_ONE, "beta2": BELOW_ONE,
     "grad_clip": Limits(0, 10**9), "first_batch_size": Limits(0, 65_536),
@@ -97,6 +99,8 @@ class Settings:
     attention_dropout: float = 0.35  # of attention weights; above 0 fused kernels may not run
     optimizer: str = "adamw"  # "muon": Muon for hidden matrices, AdamW for the rest
     matrix_learning_rate: float = 0.02  # Muon's
+    output_share: float = 1.0  # of it, for what a sublayer adds (output, down)
+    query_key_share: float = 1.0  # of it, for queries and keys
     beta1: float = 0.9
     beta2: float = 0.999
     grad_clip: float = 1.0  # 0: no clipping
@@ -105,7 +109,8 @@ class Settings:
     mask_rate: float = 0.15
     final_mask_rate: float = 0.15  # the rate moves there linearly
     dynamic_masks: bool = False  # False: the masks stored in the files
-    start: str = "random"  # "frequencies": decoder bias from counts; "counts": embeddings too
+    start: str = "random"  # "frequencies": decoder bias from counts; "counts": embeddings too;
+    # "told": and heads that look at neighbours, see bertlib.told
     count_window: int = CountStart.window  # bertlib.counts tells what the five mean
     count_shift: float = CountStart.shift
     count_std: float = CountStart.std
@@ -178,8 +183,14 @@ class Settings:
 
     def count_start(self) -> CountStart | None:
         """How embeddings are made from counts, or None if they are not."""
+        if self.start not in ("counts", "told"):
+            return None
         how = {field.name: getattr(self, f"count_{field.name}") for field in fields(CountStart)}
-        return CountStart(**how) if self.start == "counts" else None
+        return CountStart(**how)
+
+    def told(self) -> Told | None:
+        """What heads are told before they learn, or None if nothing."""
+        return Told() if self.start == "told" else None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and checkpoints."""
@@ -195,7 +206,7 @@ CHOICES = {
     "architecture": tuple(MODELS),
     "optimizer": ("adamw", "muon"),
     "schedule": ("cosine", "linear"),
-    "start": ("random", "frequencies", "counts"),
+    "start": ("random", "frequencies", "counts", "told"),
     "device": ("auto", "cpu", "cuda", "mps"),
     "precision": ("auto", "float32", "bfloat16", "float16"),
 }

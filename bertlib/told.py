@@ -74,8 +74,8 @@ def tell(model: BertForMaskedLM, told: Told) -> None:
     """Write the waves into the position table, and each head's preference into its matrices.
 
     Words and token types are zero where the waves are, and each word is as long as all others, so
-    that after the norm a wave is as strong at one word as at another. `InputError` if the model
-    has no table of positions or is too narrow.
+    that after the norm a wave is as strong at one word as at another. The head's own layer begins
+    by doing nothing. `InputError` if the model has no table of positions or is too narrow.
     """
     embeddings, columns = model.encoder.embeddings, told.columns
     if embeddings.position is None:
@@ -97,6 +97,9 @@ def tell(model: BertForMaskedLM, told: Told) -> None:
         embeddings.token_type.weight.zero_()
     for block in model.encoder.blocks:
         tell_heads(block.attention, told)
+    if (layer := model.head.transform) is not None and model.config.activation == "gelu":
+        layer.weight.copy_(4 * torch.eye(width))  # up there GELU(x) = x, and the norm after it
+        layer.bias.fill_(20.0)  # takes out the 20 and the 4
 
 
 def tell_heads(attention: MultiHeadAttention, told: Told) -> None:
@@ -117,3 +120,23 @@ def tell_heads(attention: MultiHeadAttention, told: Told) -> None:
                               (attention.query, strength[:, None] * turn(rates, offset))):
             matrix.weight[number * size : (number + 1) * size, told.columns] = 0
             matrix.weight[rows, told.columns] = waves
+
+
+def told_parts(model: BertForMaskedLM, told: Told) -> list[Tensor]:
+    """Views of all weights that hold what was told: training leaves them as they are.
+
+    A step of Muon changes each direction of a matrix alike and would walk over them in an hour's
+    first minute. What is added to the waves would change them, too, so that blocks add nothing
+    there.
+    """
+    embeddings, columns = model.encoder.embeddings, told.columns
+    assert embeddings.position is not None  # else nothing could be told
+    parts = [embeddings.token.weight[:, columns], embeddings.position.weight]
+    for block in model.encoder.blocks:
+        for layer in (block.attention.output, block.feed_forward.down):
+            parts += [layer.weight[columns], layer.bias[columns]]
+        for layer in (block.attention.query, block.attention.key):
+            heads = layer.weight.unflatten(0, (block.attention.n_head, -1))  # [H, D/H, D]
+            parts += [head[:, columns] for head, (slope, _, _) in
+                      zip(heads, cycle(told.heads), strict=False) if slope]
+    return [part.detach() for part in parts]

@@ -7,14 +7,8 @@ import torch
 from torch import nn
 
 from bertlib.bert import BertForMaskedLM
-from bertlib.optim import (
-    Learner,
-    Muon,
-    build_optimizers,
-    orthogonalise,
-    rate_factor,
-    set_rates,
-)
+from bertlib.masking import Masked
+from bertlib.optim import Learner, Muon, build_optimizers, orthogonalise, rate_factor
 from bertlib.settings import Settings
 
 
@@ -117,8 +111,24 @@ def test_groups_decay_matrices_only_and_cover_all_once():
             assert group["weight_decay"] == (0.5 if parameter.ndim == 2 else 0.0)
     hidden = {id(p) for p in model.encoder.blocks.parameters() if p.ndim == 2}
     assert {id(p) for p in optimizers[1].param_groups[0]["params"]} == hidden
-    set_rates(optimizers, 0.5)
-    assert groups[0]["lr"] == settings.learning_rate / 2
+
+
+def test_each_matrix_has_its_share_of_the_rate():
+    settings = Settings.make("smoke", architecture="bert", output_share=0.5, query_key_share=0.25,
+                             matrix_learning_rate=0.04, learning_rate=0.004)
+    learner = Learner(settings, BertForMaskedLM(settings.model_config(100)))
+    ids = torch.randint(5, 100, (2, 8))
+    batch = Masked(ids, torch.tensor([3, 9]), torch.tensor([7, 8]))
+    learner.step([batch], 2, 0.5)
+    rates = {id(p): group["lr"] for optimizer in learner.optimizers
+             for group in optimizer.param_groups for p in group["params"]}
+    told = {name: rates[id(p)] for name, p in learner.model.named_parameters()}
+    half = {"output": 0.01, "down": 0.01, "query": 0.005, "key": 0.005, "value": 0.02, "up": 0.02,
+            "transform": 0.02}
+    for name, rate in told.items():
+        *_, layer, kind = name.split(".")
+        is_matrix = kind == "weight" and layer in half
+        assert rate == pytest.approx(half[layer] if is_matrix else 0.002), name
 
 
 def test_the_short_way_for_wide_matrices_takes_the_same_steps():

@@ -8,9 +8,9 @@ import pytest
 from bertlib.plumbing.files import PROJECT
 
 STORY = ["corpus", "tokens", "masking", "packing", "prepare_mlm_dataset", "data", "attention",
-         "blocks", "bert", "counts", "told", "baselines", "settings", "optim", "checkpoint", "scoring",
-         "trainer", "parameters", "pretrain", "huggingface", "predict", "samples", "highlight",
-         "widget", "analysis"]  # what the lessons read, in their order
+         "blocks", "bert", "counts", "told", "baselines", "settings", "optim", "checkpoint",
+         "scoring", "trainer", "parameters", "pretrain", "huggingface", "predict", "samples",
+         "highlight", "widget", "analysis"]  # what the lessons read, in their order
 PLUMBING = ["files", "commands", "records", "lines", "texts", "vocab", "words",
             "dataset_header", "dataset_file", "dataset_folder", "device", "ranks", "interrupts",
             "states", "runlog", "runs", "page", "live", "contexts"]

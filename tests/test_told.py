@@ -8,7 +8,9 @@ import torch
 from bertlib.attention import explicit_attention
 from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.plumbing.files import InputError
-from bertlib.told import Told, tell, turn, wave_table, wave_weights
+from bertlib.pretrain import build
+from bertlib.settings import Settings
+from bertlib.told import Told, tell, told_parts, turn, wave_table, wave_weights
 
 TOLD = Told()
 SIZES = dict(vocab_size=60, dropout=0.0, attention_dropout=0.0)
@@ -118,3 +120,50 @@ def test_a_model_that_cannot_be_told_is_refused_in_a_sentence():
         tell(model(position="sinusoidal"), TOLD)
     with pytest.raises(InputError, match="12 waves need heads of 24 features, and these have 16"):
         tell(model(n_head=16), TOLD)
+
+
+def test_the_head_s_own_layer_begins_by_doing_nothing():
+    fresh = model()
+    tell(fresh, TOLD)
+    state = torch.nn.functional.layer_norm(torch.randn(9, 256), (256,))
+    wanted = fresh.head.decoder(state)
+    assert torch.allclose(fresh.head(state), wanted, atol=1e-3)
+    other = model(activation="relu2", position="learned")
+    before = other.head.transform.weight.clone()
+    tell(other, TOLD)
+    assert torch.equal(other.head.transform.weight, before)
+
+
+SHORT = dict(architecture="bert", start="told", d_model=64, heads=2, max_iters=4, weight_decay=0.5)
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_training_leaves_what_was_told_and_changes_all_else(own, is_stopped):
+    settings = Settings.make("smoke", **SHORT)
+    trainer = build(settings, own, "toy", own / "run")
+    before = [part.clone() for part in told_parts(trainer.model, TOLD)]
+    start = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    if is_stopped:  # go on from a state, as after a stop
+        state = trainer.state()
+        trainer = build(settings, own, "toy", own / "run")
+        for part in told_parts(trainer.model, TOLD):
+            part.zero_()
+        trainer.restore(state)
+    trainer.run()
+    for part, kept in zip(told_parts(trainer.model, TOLD), before, strict=True):
+        assert torch.equal(part, kept)
+    same = {name for name, p in trainer.model.named_parameters() if torch.equal(p, start[name])}
+    assert same == {"encoder.embeddings.position.weight"}
+    others = slice(None, TOLD.columns.start)
+    query = "encoder.blocks.0.attention.query.weight"
+    assert not torch.equal(trainer.model.get_parameter(query)[:, others], start[query][:, others])
+
+
+def test_without_it_a_step_would_change_what_was_told(own):
+    trainer = build(Settings.make("smoke", **SHORT), own, "toy", own / "run")
+    before = [part.clone() for part in told_parts(trainer.model, TOLD)]
+    trainer.learner.told = []
+    trainer.run()
+    changed = [not torch.equal(part, kept) for part, kept in
+               zip(told_parts(trainer.model, TOLD), before, strict=True)]
+    assert sum(changed) > len(changed) / 2

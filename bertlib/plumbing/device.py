@@ -30,13 +30,12 @@ def pick_device(name: str) -> torch.device:
 
     `InputError` if a GPU is asked for and missing.
     """
-    gpus = {"cuda": (torch.cuda.is_available, "CUDA GPU"),
-            "mps": (torch.backends.mps.is_available, "Apple GPU")}
+    gpus = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        name = next((gpu for gpu, (is_there, _) in gpus.items() if is_there()), "cpu")
-    if name in gpus and not gpus[name][0]():
-        raise InputError(f"The setting device is '{name}', but there is no {gpus[name][1]}; use "
-                         "'cpu'.")
+        name = next((gpu for gpu, is_there in gpus.items() if is_there), "cpu")
+    if not gpus.get(name, True):
+        kind = {"cuda": "CUDA", "mps": "Apple"}[name]
+        raise InputError(f"The setting device is '{name}', but there is no {kind} GPU; use 'cpu'.")
     return torch.device(name)
 
 
