@@ -94,12 +94,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "small": dict(seq_len=128, d_model=256, n_head=4, n_layer=4),
     "tiny": dict(seq_len=32, d_model=64, n_head=4, n_layer=2),
 }
-PRESETS |= {  # "fast" without one of its parts, for the ablation
-    "fast_without_distance": PRESETS["fast"] | dict(position="learned"),
-    "fast_without_relu2": PRESETS["fast"] | dict(activation="gelu"),
-    "fast_without_qk_norm": PRESETS["fast"] | dict(qk_norm=False),
-    "fast_without_zero_init": PRESETS["fast"] | dict(zero_init=False),
-}
 
 
 class Embeddings(nn.Module):

@@ -5,6 +5,7 @@ Recipes are data: a preset is a dictionary of settings, and no code asks for a r
 
 import math
 import sys
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
@@ -202,8 +203,8 @@ KINDS = {
     bool: "True or False", str: "text",
 }
 
-CHOICES = {
-    "architecture": tuple(MODELS),
+CHOICES: dict[str, Collection[str]] = {
+    "architecture": MODELS,
     "optimizer": ("adamw", "muon"),
     "schedule": ("cosine", "linear"),
     "start": ("random", "frequencies", "counts", "told"),

@@ -115,6 +115,8 @@ def tell_heads(attention: MultiHeadAttention, told: Told) -> None:
         # after the norm a wave's amplitude is sqrt(2), and scores are divided by sqrt(size)
         weights = wave_weights(rates, slope, depth) * math.sqrt(size) / 2  # [n]
         strength = weights.sqrt().repeat(2)  # [2n]
+        if attention.qk_gain is not None:  # it compares directions: the peak is its gain
+            attention.qk_gain[number] = wave_weights(rates, slope, depth).sum() / math.sqrt(size)
         rows = slice(number * size, number * size + len(strength))
         for matrix, waves in ((attention.key, strength.diag()),
                               (attention.query, strength[:, None] * turn(rates, offset))):
@@ -134,7 +136,7 @@ def told_parts(model: BertForMaskedLM, told: Told) -> list[Tensor]:
     parts = [embeddings.token.weight[:, columns], embeddings.position.weight]
     for block in model.encoder.blocks:
         for layer in (block.attention.output, block.feed_forward.down):
-            parts += [layer.weight[columns], layer.bias[columns]]
+            parts += [layer.weight[columns], *([] if layer.bias is None else [layer.bias[columns]])]
         for layer in (block.attention.query, block.attention.key):
             heads = layer.weight.unflatten(0, (block.attention.n_head, -1))  # [H, D/H, D]
             parts += [head[:, columns] for head, (slope, _, _) in

@@ -30,7 +30,7 @@ PATIENCE = 900  # seconds for the tests of one module: one that takes longer han
 TESTS = {  # a module of the story -> its own tests
     "attention": "attention bert", "blocks": "bert", "bert": "bert", "masking": "masking packing",
     "corpus": "corpus", "packing": "packing round_trips", "tokens": "tokens", "data": "data",
-    "counts": "counts", "baselines": "baselines", "settings": "settings",
+    "counts": "counts", "told": "told", "baselines": "baselines", "settings": "settings",
     "scoring": "trainer device", "optim": "optim trainer ranks", "checkpoint": "checkpoint",
     "trainer": "trainer runlog ranks",
     "predict": "predict", "highlight": "highlight widget", "analysis": "analysis",

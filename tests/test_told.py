@@ -57,8 +57,9 @@ def test_twelve_waves_look_at_one_place_and_at_no_other():
     assert alias[(distance.abs() > 4)].max() > 0.1
 
 
-def test_heads_look_where_they_were_told_whatever_the_words():
-    fresh = model()
+@pytest.mark.parametrize("changes", [{}, dict(norm="pre", qk_norm=True, bias=False)])
+def test_heads_look_where_they_were_told_whatever_the_words(changes):
+    fresh = model(zero_init=True, **changes)
     tell(fresh, TOLD)
     ids = torch.randint(60, (8, 128))
     state = fresh.encoder.embeddings(ids)

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
+from bertlib.bert import PRESETS
 from bertlib.counts import CountStart
 from bertlib.data import EMBEDDED
 from bertlib.parameters import RULE, base_folder
@@ -44,7 +45,18 @@ class Result(TypedDict):
     val_accuracy: float
 
 
+PARTS: dict[str, dict[str, Any]] = {  # how "fast" differs without one of its parts, or with BERT's
+    "without_distance": dict(position="learned"), "without_relu2": dict(activation="gelu"),
+    "without_qk_norm": dict(qk_norm=False), "without_zero_init": dict(zero_init=False),
+    "with_post_norm": dict(norm="post"), "with_biases": dict(bias=True),
+    "with_head_transform": dict(head_transform=True), "with_types": dict(n_token_type=2),
+}
+PRESETS |= {f"fast_{name}": PRESETS["fast"] | changes for name, changes in PARTS.items()}
+
 STEPS = dict(budget_minutes=0.0, max_iters=125)  # about a minute's; the same on any machine
+LONG = STEPS | dict(max_iters=2_000)
+TOLD = dict(start="told")
+BERT = TOLD | dict(architecture="bert", output_share=0.5, query_key_share=0.5)
 WIDE = STEPS | dict(d_model=768, heads=12, n_layer=6, batch_size=16, max_iters=60)
 
 GROUPS: dict[str, tuple[Row, ...]] = {
@@ -98,6 +110,20 @@ GROUPS: dict[str, tuple[Row, ...]] = {
         Row("2 x 256", dict(n_layer=2, d_model=256)),
         Row("2 x 384", dict(n_layer=2, d_model=384)),
         Row("1 x 256", dict(n_layer=1, d_model=256)),
+    ),
+    # from fast to BERT as published, one part at a time, at equal steps
+    "ledger": (
+        Row("fast", LONG),
+        Row("learned positions, told", LONG | TOLD | dict(architecture="fast_without_distance")),
+        Row("post-norm", LONG | dict(architecture="fast_with_post_norm")),
+        Row("GELU", LONG | dict(architecture="fast_without_relu2")),
+        Row("biases", LONG | dict(architecture="fast_with_biases")),
+        Row("head transform", LONG | dict(architecture="fast_with_head_transform")),
+        Row("token types", LONG | dict(architecture="fast_with_types")),
+        Row("no QK-norm", LONG | dict(architecture="fast_without_qk_norm")),
+        Row("BERT", LONG | TOLD | dict(architecture="bert")),
+        Row("BERT, its own rates", LONG | BERT),
+        Row("BERT, its own rates, told nothing", LONG | BERT | dict(start="counts")),
     ),
     # how far each minute brings: schedules of several lengths, given by --minutes
     "time": (Row("fast"),),
