@@ -112,7 +112,7 @@ class Neighbours:
     def prior(self, left: ndarray, right: ndarray, words: ndarray) -> ndarray:
         """p(word | both neighbours) [n] by Bayes, as if the two were independent given the word."""
         return in_pieces(lambda *some: (at(self._prior(*some[:2]), some[2]),),
-                          left, right, words)[0]
+                         left, right, words)[0]
 
     def both(self, left: ndarray, right: ndarray, words: ndarray) -> tuple[ndarray, ndarray]:
         """p(word | both neighbours) [n], and the likeliest words [n] there."""
