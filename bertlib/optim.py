@@ -20,7 +20,7 @@ from bertlib.plumbing.device import autocast, machine_name, pick_device, pick_pr
 from bertlib.plumbing.ranks import ALONE, Ranks
 from bertlib.plumbing.states import load_weights
 from bertlib.settings import Settings
-from bertlib.told import told_parts
+from bertlib.told import Kept
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: fast, lands near 1, not on it
 
@@ -174,8 +174,8 @@ class Learner:
         self.dtype = pick_precision(settings.precision, self.device)
         self.model = model.to(self.device)
         self.optimizers = build_optimizers(model, settings, self.dtype)
-        told = settings.told()  # some views of weights, and what they shall stay
-        self.told = [(part, part.clone()) for part in told_parts(model, told)] if told else []
+        told = settings.told()
+        self.kept = Kept(model, told) if told else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         if settings.compile:
             for block in model.encoder.blocks:  # one small graph, used by all layers
@@ -198,8 +198,8 @@ class Learner:
         for optimizer in self.optimizers:
             self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
-        for part, kept in self.told:
-            part.copy_(kept)
+        if self.kept:
+            self.kept.put_back()
         self.scaler.update()
         return loss
 
@@ -241,7 +241,8 @@ class Learner:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` returned; `InputError` if the weights have another form."""
         load_weights(self.model, state["model"], "The checkpoint")
-        self.told = [(part, part.clone()) for part, _ in self.told]
+        if self.kept:
+            self.kept = Kept(self.model, self.kept.told)
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.scaler.load_state_dict(state["scaler"])

@@ -191,7 +191,7 @@ class Settings:
 
     def told(self) -> Told | None:
         """What heads are told before they learn, or None if nothing."""
-        return Told() if self.start == "told" else None
+        return Told(std=self.count_std) if self.start == "told" else None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and checkpoints."""

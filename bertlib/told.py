@@ -31,7 +31,7 @@ class Told:
 
     waves: each takes two columns. slowest, fastest: their rates, in radians a token; above pi two
     rates look the same. heads: (slope, offset, depth) a head, then repeated; a slope of 0 leaves
-    the head as it is.
+    the head as it is. std: of the other columns of the token embeddings.
     """
 
     waves: int = 12
@@ -39,6 +39,7 @@ class Told:
     fastest: float = 2.6
     heads: tuple[tuple[float, int, float], ...] = (
         (2.0, 1, 12.0), (2.0, -1, 12.0), (0.25, 0, 8.0), (0.03, 0, 2.0))
+    std: float = 0.07
 
     @property
     def columns(self) -> slice:
@@ -69,13 +70,19 @@ def wave_weights(rates: Tensor, slope: float, depth: float) -> Tensor:
     return depth * 2 / math.pi * sharp / (rates**2 + sharp**2) * step
 
 
+def level(words: Tensor, told: Told) -> None:
+    """Make all words [V, D], which are zero where the waves are, equally long."""
+    length = told.std * math.sqrt(words.shape[1] - 2 * told.waves)
+    words.mul_(length / words.norm(dim=1, keepdim=True).clamp(min=1e-9))
+
+
 @torch.no_grad()
 def tell(model: BertForMaskedLM, told: Told) -> None:
     """Write the waves into the position table, and each head's preference into its matrices.
 
-    Words and token types are zero where the waves are, and each word is as long as all others, so
-    that after the norm a wave is as strong at one word as at another. The head's own layer begins
-    by doing nothing. `InputError` if the model has no table of positions or is too narrow.
+    Words and token types are zero where the waves are, and all words have one length, so that
+    after the norm a wave is as strong at one word as at another. The head's own layer begins by
+    doing nothing. `InputError` if the model has no table of positions or is too narrow.
     """
     embeddings, columns = model.encoder.embeddings, told.columns
     if embeddings.position is None:
@@ -87,12 +94,10 @@ def tell(model: BertForMaskedLM, told: Told) -> None:
                          f"have {head}; take fewer heads or a larger d_model.")
     words, rates = embeddings.token.weight, told.rates()
     words[:, columns] = 0
-    length = words.std() * math.sqrt(width)
-    words.mul_(length / words.norm(dim=1, keepdim=True).clamp(min=1e-9))
+    level(words, told)
     embeddings.position.weight.zero_()
     waves = wave_table(rates, model.config.seq_len)  # [T, 2n], mean square 1/2
-    embeddings.position.weight[:, columns] = waves * math.sqrt(2) * length / math.sqrt(
-        width - 2 * told.waves)
+    embeddings.position.weight[:, columns] = waves * math.sqrt(2) * told.std
     if embeddings.token_type is not None:
         embeddings.token_type.weight.zero_()
     for block in model.encoder.blocks:
@@ -124,13 +129,27 @@ def tell_heads(attention: MultiHeadAttention, told: Told) -> None:
             matrix.weight[rows, told.columns] = waves
 
 
-def told_parts(model: BertForMaskedLM, told: Told) -> list[Tensor]:
-    """Views of all weights that hold what was told: training leaves them as they are.
+class Kept:
+    """What was told to a model, so that training can put it back after each step.
 
-    A step of Muon changes each direction of a matrix alike and would walk over them in an hour's
-    first minute. What is added to the waves would change them, too, so that blocks add nothing
-    there.
+    A step of Muon changes each direction of a matrix by the same amount and would walk over what
+    was told within a minute. What blocks add to the waves would change them, too, so that they
+    add nothing there; and longer words would drown them, so that all keep their length.
     """
+
+    def __init__(self, model: BertForMaskedLM, told: Told):
+        self.told, self.words = told, model.encoder.embeddings.token.weight.detach()
+        self.parts = [(part, part.clone()) for part in told_parts(model, told)]
+
+    def put_back(self) -> None:
+        """Make all of it what it was."""
+        for part, kept in self.parts:
+            part.copy_(kept)
+        level(self.words, self.told)
+
+
+def told_parts(model: BertForMaskedLM, told: Told) -> list[Tensor]:
+    """Views of the weights that hold what was told: places, and where heads look."""
     embeddings, columns = model.encoder.embeddings, told.columns
     assert embeddings.position is not None  # else nothing could be told
     parts = [embeddings.token.weight[:, columns], embeddings.position.weight]

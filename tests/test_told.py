@@ -78,7 +78,7 @@ def test_what_is_told_lies_in_its_columns_and_rows_alone():
     columns, others = TOLD.columns, slice(None, TOLD.columns.start)
     words, before = (m.encoder.embeddings.token.weight for m in (told, fresh))
     assert (words[:, columns] == 0).all()
-    assert torch.allclose(words.norm(dim=1), words.norm(dim=1).mean().expand(60))
+    assert torch.allclose(words.norm(dim=1), torch.full((60,), 0.07 * math.sqrt(256 - 24)))
     cosine = torch.cosine_similarity(words[:, others], before[:, others])
     assert torch.allclose(cosine, torch.ones(60))
     assert (told.encoder.embeddings.position.weight[:, others] == 0).all()
@@ -153,6 +153,8 @@ def test_training_leaves_what_was_told_and_changes_all_else(own, is_stopped):
     trainer.run()
     for part, kept in zip(told_parts(trainer.model, TOLD), before, strict=True):
         assert torch.equal(part, kept)
+    lengths = trainer.model.encoder.embeddings.token.weight.norm(dim=1)
+    assert torch.allclose(lengths, lengths.new_full((), 0.07 * math.sqrt(64 - 24)))
     same = {name for name, p in trainer.model.named_parameters() if torch.equal(p, start[name])}
     assert same == {"encoder.embeddings.position.weight"}
     others = slice(None, TOLD.columns.start)
@@ -163,8 +165,10 @@ def test_training_leaves_what_was_told_and_changes_all_else(own, is_stopped):
 def test_without_it_a_step_would_change_what_was_told(own):
     trainer = build(Settings.make("smoke", **SHORT), own, "toy", own / "run")
     before = [part.clone() for part in told_parts(trainer.model, TOLD)]
-    trainer.learner.told = []
+    trainer.learner.kept = None
     trainer.run()
     changed = [not torch.equal(part, kept) for part, kept in
                zip(told_parts(trainer.model, TOLD), before, strict=True)]
     assert sum(changed) > len(changed) / 2
+    lengths = trainer.model.encoder.embeddings.token.weight.norm(dim=1)
+    assert lengths.max() > 1.05 * lengths.min()

@@ -101,9 +101,12 @@ class Interrupt:
             os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_a_stopped_run_goes_on_bit_for_bit(base, tmp_path, tokenizer, optimizer):
-    recipe = dict(dropout=0.2, optimizer=optimizer, first_batch_size=4)
+@pytest.mark.parametrize("changes", [
+    dict(optimizer="muon"), dict(optimizer="adamw"),
+    dict(start="told", architecture="bert", d_model=64, heads=2, query_key_share=0.5),
+])
+def test_a_stopped_run_goes_on_bit_for_bit(base, tmp_path, tokenizer, changes):
+    recipe = dict(dropout=0.2, first_batch_size=4) | changes
     straight = make_trainer(base, tmp_path / "straight", tokenizer, **recipe)
     straight.run()
     stopped = make_trainer(base, tmp_path / "stopped", tokenizer, Interrupt(), **recipe)
