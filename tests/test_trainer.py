@@ -15,6 +15,7 @@ from bertlib.plumbing.files import InputError
 from bertlib.plumbing.runlog import read_metrics
 from bertlib.scoring import evaluate
 from bertlib.settings import Settings
+from bertlib.told import tell
 from bertlib.trainer import Trainer
 
 
@@ -27,6 +28,8 @@ def make_trainer(base, folder, tokenizer, watch=None, **changes) -> Trainer:
     val = load_dataset(data / "val_toy_32_123.msgpack.gz", tokenizer)
     torch.manual_seed(settings.seed)
     model = BertForMaskedLM(settings.model_config(len(tokenizer)))
+    if told := settings.told():
+        tell(model, told)
     return Trainer(settings, model, batches, val, masker, folder, watch)
 
 
