@@ -17,12 +17,12 @@ is one number a place, fitted on held-out training text (a log-linear model of s
 """
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy import ndarray
+from torch import Tensor
 
 from bertlib.counts import Parts, unigram_bias, word_counts
 from bertlib.masking import Masked
@@ -157,9 +157,9 @@ class Surroundings:
         keep = ~np.isin(text.ravel(), special_ids)
         words, near = text.ravel()[keep], around(text, vocab_size)[keep]
         share = np.bincount(words, minlength=vocab_size) + 0.5
-        self.p = (share / share.sum()).astype(np.float32)  # [V]
+        self.p = torch.from_numpy(share / share.sum()).float()  # [V]
         self.tables = [Table(contexts, words, vocab_size) for contexts in near.T]
-        self.weights = np.eye(1 + len(PLACES), dtype=np.float32)[0]  # the frequencies alone
+        self.weights = torch.eye(1 + len(PLACES))[0]  # the frequencies alone
 
     @classmethod
     def fit(cls, text: ndarray, vocab_size: int, special_ids: list[int]) -> "Surroundings":
@@ -169,27 +169,35 @@ class Surroundings:
         ids, near = text[held].ravel(), around(text[held], vocab_size)
         keep = ~np.isin(ids, special_ids)
         words, near = sample(max(1, min(HOLES, VOTES // vocab_size)), ids[keep], near[keep])
-        votes = torch.from_numpy(np.stack(list(trial.votes(near))))
+        votes, place = trial.votes(near)
+        prior = trial.p.log().expand(len(words), -1)
+        votes = torch.stack([prior, *votes[place].unbind(1)])  # [7, n, V]
         whole = cls(text, vocab_size, special_ids)
         whole.weights = _fit_weights(votes, torch.from_numpy(words).long())
         return whole
 
-    def votes(self, near: ndarray) -> Iterator[ndarray]:
-        """What each votes for where `near` [n, 6] stands around: p first, then places; [n, V]."""
-        yield np.tile(np.log(self.p), (len(near), 1))
+    def votes(self, near: ndarray) -> tuple[Tensor, Tensor]:
+        """What the words `near` [n, 6] vote for: rows [m, V], and which six of them: [n, 6].
+
+        Common words stand near many holes, and their votes are counted once.
+        """
+        rows, places, before = [], [], 0
         for table, contexts in zip(self.tables, near.T, strict=True):
-            distinct, place = np.unique(contexts, return_inverse=True)  # many are common ones
-            counts = table.rows(distinct)
-            yield np.log1p(counts / (DOUBT * self.p))[place]
+            distinct, place = np.unique(contexts, return_inverse=True)
+            rows.append(table.rows(distinct))
+            places.append(place + before)
+            before += len(distinct)
+        counts = torch.from_numpy(np.concatenate(rows))
+        return (counts / (DOUBT * self.p)).log1p_(), torch.from_numpy(np.stack(places, axis=1))
 
     def answers(self, near: ndarray, words: ndarray) -> tuple[ndarray, ndarray]:
         """log p(word | around) [n], and the likeliest words [n] there."""
         def answer(near: ndarray, words: ndarray) -> tuple[ndarray, ndarray]:
-            rows = np.zeros((len(near), len(self.p)), np.float32)
-            for weight, votes in zip(self.weights, self.votes(near), strict=True):
-                rows += weight * votes
-            log_p = torch.from_numpy(rows).log_softmax(1).numpy()
-            return at(log_p, words), rows.argmax(1)
+            votes, place = self.votes(near)
+            weights = self.weights[1:].expand(len(place), -1)
+            rows = F.embedding_bag(place, votes, mode="sum", per_sample_weights=weights)  # [n, V]
+            rows += self.weights[0] * self.p.log()
+            return at(rows.log_softmax(1).numpy(), words), rows.argmax(1).numpy()
         found, best = in_pieces(answer, near, words)
         return found, best
 
@@ -204,16 +212,16 @@ def _strength(seen, total, prior) -> float:
     return min(STRENGTHS, key=lambda k: -np.log(smooth(seen, total, prior, k)).mean())
 
 
-def _fit_weights(votes: torch.Tensor, labels: torch.Tensor) -> ndarray:
+def _fit_weights(votes: Tensor, labels: Tensor) -> Tensor:
     """The weights of all voters that make the loss of `labels` [n] smallest: [7, n, V] -> [7]."""
     weights = torch.eye(len(votes))[0].requires_grad_()
     solver = torch.optim.LBFGS([weights], max_iter=50, line_search_fn="strong_wolfe")
 
-    def loss() -> torch.Tensor:
+    def loss() -> Tensor:
         solver.zero_grad()
         value = F.cross_entropy(torch.tensordot(weights, votes, 1), labels)
         value = value + 1e-4 * weights.square().sum()  # where all is certain, none is endless
         value.backward()
         return value
     solver.step(loss)
-    return weights.detach().numpy()
+    return weights.detach()

@@ -207,7 +207,7 @@ def test_k_of_pairs_is_the_best_for_both_sides_of_what_was_held_out():
 def test_six_places_vote_as_loops_over_the_text_count():
     text = random_text(4)
     model = b.Surroundings(text, V, SPECIAL)
-    model.weights = np.array([0.7, 0.1, 0.2, 0.9, 0.8, 0.3, 0.4], np.float32)
+    model.weights = torch.tensor([0.7, 0.1, 0.2, 0.9, 0.8, 0.3, 0.4])
     near = np.array([[5, 6, 7, 5, 6, 8], [V, V, CLS, 6, 5, MASK], [MASK] * 6])
     counts = np.zeros((3, 6, V))
     for row in text.tolist():
@@ -218,7 +218,7 @@ def test_six_places_vote_as_loops_over_the_text_count():
                 counts[:, range(6), word] += near == seen
     p = np.full(V, 0.5) + np.isin(text, SPECIAL, invert=True).ravel() @ np.eye(V)[text.ravel()]
     p /= p.sum()
-    rows = 0.7 * np.log(p) + np.einsum("o,nov->nv", model.weights[1:],
+    rows = 0.7 * np.log(p) + np.einsum("o,nov->nv", model.weights[1:].numpy(),
                                        np.log1p(counts / (b.DOUBT * p)))
     wanted = rows - np.log(np.exp(rows).sum(1, keepdims=True))
     found = [model.answers(near[[n] * V], np.arange(V)) for n in range(3)]
