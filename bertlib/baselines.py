@@ -42,7 +42,7 @@ from bertlib.plumbing.contexts import (
 STRENGTHS = tuple(2.0**power for power in range(-4, 14))  # what k is chosen from
 SAMPLE = 20_000  # held-out words that are guessed
 DOUBT = 32.0  # a vote is log(1 + count / (DOUBT p)): so many words are needed to believe it
-HOLES, VOTES = 1_024, 2**23  # that weights are fitted on, at most: holes, and words at all of them
+HOLES, VOTES = 1_024, 2**23  # whose votes are counted at once, at most: holes, words at all of them
 
 
 def baselines(parts: Parts, puzzle: Masked, vocab_size: int, special_ids: list[int],
@@ -181,14 +181,14 @@ class Surroundings:
 
         Common words stand near many holes, and their votes are counted once.
         """
-        rows, places, before = [], [], 0
-        for table, contexts in zip(self.tables, near.T, strict=True):
-            distinct, place = np.unique(contexts, return_inverse=True)
-            rows.append(table.rows(distinct))
-            places.append(place + before)
-            before += len(distinct)
-        counts = torch.from_numpy(np.concatenate(rows))
-        return (counts / (DOUBT * self.p)).log1p_(), torch.from_numpy(np.stack(places, axis=1))
+        found = [np.unique(contexts, return_inverse=True) for contexts in near.T]
+        ends = np.cumsum([len(distinct) for distinct, _ in found])
+        rows = np.zeros((ends[-1], len(self.p)), np.float32)
+        for table, (distinct, _), end in zip(self.tables, found, ends, strict=True):
+            table.count(distinct, rows[end - len(distinct) : end])
+        places = np.stack([place + end - len(distinct) for (distinct, place), end in
+                           zip(found, ends, strict=True)], axis=1)
+        return torch.from_numpy(rows).div_(DOUBT * self.p).log1p_(), torch.from_numpy(places)
 
     def answers(self, near: ndarray, words: ndarray) -> tuple[ndarray, ndarray]:
         """log p(word | around) [n], and the likeliest words [n] there."""
@@ -198,7 +198,7 @@ class Surroundings:
             rows = F.embedding_bag(place, votes, mode="sum", per_sample_weights=weights)  # [n, V]
             rows += self.weights[0] * self.p.log()
             return at(rows.log_softmax(1).numpy(), words), rows.argmax(1).numpy()
-        found, best = in_pieces(answer, near, words)
+        found, best = in_pieces(answer, near, words, at_once=HOLES)
         return found, best
 
     def score(self, near: ndarray, labels: ndarray) -> dict[str, float]:

@@ -42,19 +42,18 @@ class Table:
         return (before(first + words + 1) - before(first + words),
                 before(first + self.vocab_size) - before(first))
 
-    def rows(self, contexts: ndarray) -> ndarray:
-        """How often each word stood in each of `contexts` [n]: [n, V], float32."""
+    def count(self, contexts: ndarray, rows: ndarray) -> None:
+        """Write how often each word stood in each of `contexts` [n] into `rows` [n, V] of zeros."""
         first, end = (np.searchsorted(self.cells, (contexts + more) * self.vocab_size)
                       for more in (0, 1))
         hole = np.repeat(np.arange(len(contexts)), end - first)
         place = np.arange(len(hole)) + np.repeat(end - (end - first).cumsum(), end - first)
-        rows = np.zeros((len(contexts), self.vocab_size), np.float32)
         rows[hole, self.cells[place] % self.vocab_size] = self.counts[place]
-        return rows
 
     def smoothed(self, contexts: ndarray, prior: ndarray, k: float) -> ndarray:
         """The shares of all words in each of `contexts` [n], by its counts and a prior: [n, V]."""
-        rows = self.rows(contexts)
+        rows = np.zeros((len(contexts), self.vocab_size), np.float32)
+        self.count(contexts, rows)
         return smooth(rows, rows.sum(1, keepdims=True), prior, k)
 
 
@@ -87,8 +86,9 @@ def at(rows: ndarray, words: ndarray) -> ndarray:
     return rows[np.arange(len(words)), words]
 
 
-def in_pieces(function, *arrays) -> tuple[ndarray, ...]:
-    """`function` on some holes at a time; it returns a tuple of arrays."""
-    steps = range(0, len(arrays[0]), AT_ONCE)
-    pieces = [function(*(array[i : i + AT_ONCE] for array in arrays)) for i in steps]
+def in_pieces(function, *arrays, at_once: int | None = None) -> tuple[ndarray, ...]:
+    """`function` on some holes at a time, AT_ONCE if not told; it returns a tuple of arrays."""
+    size = at_once or AT_ONCE
+    steps = range(0, len(arrays[0]), size)
+    pieces = [function(*(array[i : i + size] for array in arrays)) for i in steps]
     return tuple(np.concatenate(parts) for parts in zip(*pieces, strict=True))
