@@ -1,16 +1,17 @@
 """What a head can be told before it learns: to look at the neighbours.
 
-A position is told by waves: the sines and cosines of `rates` times the place. Two heads' worth of
-trigonometry does the rest: if the key takes the waves as they are and the query turns each by rate
-x offset, their product is a sum of cosines of the distance to the place `offset` tokens away,
+A position is told by waves: the sines and cosines of `rates` times the place. If the key takes them
+as they are and the query turns each by rate x offset, then, as sin a sin b + cos a cos b is
+cos(a - b), their product is a sum of cosines of the distance to the place `offset` tokens away,
 
     score(i, j) = sum over waves of weight x cos(rate x (j - i - offset)),
 
 and a sum of cosines can have any even shape. Here it is depth x exp(-slope/depth |x|), a peak that
 falls by `slope` a token near the top: its spectrum is Cauchy's, so that the weights are known. The
 rates lie evenly on a logarithmic scale; evenly spaced ones would come together again some tokens
-on, and a head would look there, too. Sources: rotations as in Su et al. 2021 (RoPE), but in BERT's
-own tables and matrices; exp(-|x|) as waves is Bochner's theorem's first example.
+on, and a head would look there, too. The slowest wave turns once in 314 tokens: up to that length
+no two places look alike. Sources: rotations as in Su et al. 2021 (RoPE), but in BERT's
+own tables and matrices; Rahimi & Recht 2007, figure 1 (exp(-|x|) as a sum of waves).
 """
 
 import math
