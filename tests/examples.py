@@ -55,7 +55,7 @@ def calls(draw) -> list[list[tuple[list[int], bool]]]:
 def values(field) -> st.SearchStrategy:
     """What a setting may be, whatever the others are."""
     if field.name not in LIMITS:
-        return st.booleans() if field.type is bool else st.sampled_from(CHOICES[field.name])
+        return st.booleans() if field.type is bool else st.sampled_from(tuple(CHOICES[field.name]))
     low, high, *opens = LIMITS[field.name]
     if field.type is int:
         return st.integers(low + opens[0], high - opens[1])

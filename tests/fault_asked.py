@@ -32,7 +32,7 @@ def likely(draw: random.Random, name: str) -> Any:
     """A value for a setting: one that it may have, or any."""
     if draw.random() < 0.5:
         return some_value(draw)
-    known = {"preset": tuple(PRESETS)} | CHOICES
+    known = {name: tuple(words) for name, words in ({"preset": PRESETS} | CHOICES).items()}
     if name in known:
         return draw.choice(known[name])
     return {int: draw.choice((1, 2, 8, 32, 128)), float: draw.choice((0, 0.1, 0.5, 1, 3)),
