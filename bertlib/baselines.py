@@ -32,6 +32,7 @@ from bertlib.plumbing.contexts import (
     around,
     at,
     beside,
+    frequencies,
     held_out,
     in_pieces,
     ordinary,
@@ -84,9 +85,9 @@ class Neighbours:
                  k_pair: float = 1.0, k_triple: float = 1.0):
         self.size = vocab_size + 1  # V itself stands for what is beyond the ends
         self.k_pair, self.k_triple = k_pair, k_triple
-        left, words, right = ordinary(text, vocab_size, special_ids)
-        share = np.bincount(words, minlength=vocab_size) + 0.5
-        self.p = share / share.sum()  # [V]
+        words, near = ordinary(text, vocab_size, special_ids, (-1, 1))
+        left, right = near.T
+        self.p = frequencies(words, vocab_size)  # [V]
         self.pairs = Table(np.concatenate([left, right + self.size]), np.tile(words, 2), vocab_size)
         self.triples = Table(left * self.size + right, words, vocab_size)
 
@@ -98,7 +99,8 @@ class Neighbours:
         """
         held = held_out(len(text))
         trial = cls(text[~held], vocab_size, special_ids)
-        left, words, right = sample(SAMPLE, *ordinary(text[held], vocab_size, special_ids))
+        words, near = sample(SAMPLE, *ordinary(text[held], vocab_size, special_ids, (-1, 1)))
+        left, right = near.T
         contexts, targets = np.concatenate([left, right + trial.size]), np.tile(words, 2)
         trial.k_pair = _strength(*trial.pairs.seen(contexts, targets), trial.p[targets])
         k_triple = _strength(*trial.triples.seen(left * trial.size + right, words),
@@ -154,10 +156,9 @@ class Surroundings:
     """
 
     def __init__(self, text: ndarray, vocab_size: int, special_ids: list[int]):
-        keep = ~np.isin(text.ravel(), special_ids)
-        words, near = text.ravel()[keep], around(text, vocab_size)[keep]
-        share = np.bincount(words, minlength=vocab_size) + 0.5
-        self.p = torch.from_numpy(share / share.sum()).float()  # [V]
+        words, near = ordinary(text, vocab_size, special_ids)
+        self.p = torch.from_numpy(frequencies(words, vocab_size)).float()  # [V]
+        self.at_once = max(1, min(HOLES, VOTES // vocab_size))
         self.tables = [Table(contexts, words, vocab_size) for contexts in near.T]
         self.weights = torch.eye(1 + len(PLACES))[0]  # the frequencies alone
 
@@ -166,9 +167,7 @@ class Surroundings:
         """Count chunks `text` [N, T], with the weights that suit held-out words best."""
         held = held_out(len(text))
         trial = cls(text[~held], vocab_size, special_ids)
-        ids, near = text[held].ravel(), around(text[held], vocab_size)
-        keep = ~np.isin(ids, special_ids)
-        words, near = sample(max(1, min(HOLES, VOTES // vocab_size)), ids[keep], near[keep])
+        words, near = sample(trial.at_once, *ordinary(text[held], vocab_size, special_ids))
         votes, place = trial.votes(near)
         prior = trial.p.log().expand(len(words), -1)
         votes = torch.stack([prior, *votes[place].unbind(1)])  # [7, n, V]
@@ -198,7 +197,7 @@ class Surroundings:
             rows = F.embedding_bag(place, votes, mode="sum", per_sample_weights=weights)  # [n, V]
             rows += self.weights[0] * self.p.log()
             return at(rows.log_softmax(1).numpy(), words), rows.argmax(1).numpy()
-        found, best = in_pieces(answer, near, words, at_once=HOLES)
+        found, best = in_pieces(answer, near, words, at_once=self.at_once)
         return found, best
 
     def score(self, near: ndarray, labels: ndarray) -> dict[str, float]:

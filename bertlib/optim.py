@@ -188,8 +188,9 @@ class Learner:
 
         Returns this rank's part of the loss, in nats.
         """
-        for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
-            group["lr"] = group["peak_lr"] * factor
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak_lr"] * factor
         loss = self.accumulate(micro, masked)
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)

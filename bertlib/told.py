@@ -16,7 +16,6 @@ own tables and matrices; Rahimi & Recht 2007, figure 1 (exp(-|x|) as a sum of wa
 
 import math
 from dataclasses import dataclass
-from itertools import cycle
 
 import torch
 from torch import Tensor
@@ -46,6 +45,10 @@ class Told:
     def columns(self) -> slice:
         """Of the model's width: the last ones."""
         return slice(-2 * self.waves, None)
+
+    def head(self, number: int) -> tuple[float, int, float]:
+        """(slope, offset, depth) of a layer's head."""
+        return self.heads[number % len(self.heads)]
 
     def rates(self) -> Tensor:
         """Radians a token, from slow to fast: [n]."""
@@ -114,15 +117,15 @@ def tell_heads(attention: MultiHeadAttention, told: Told) -> None:
     What they make of the other columns stays as it is.
     """
     rates, size = told.rates(), attention.query.weight.shape[0] // attention.n_head
-    for number, (slope, offset, depth) in zip(
-            range(attention.n_head), cycle(told.heads), strict=False):
+    for number in range(attention.n_head):
+        slope, offset, depth = told.head(number)
         if slope == 0:
             continue
+        weights = wave_weights(rates, slope, depth)  # [n]
         # after the norm a wave's amplitude is sqrt(2), and scores are divided by sqrt(size)
-        weights = wave_weights(rates, slope, depth) * math.sqrt(size) / 2  # [n]
-        strength = weights.sqrt().repeat(2)  # [2n]
+        strength = (weights * math.sqrt(size) / 2).sqrt().repeat(2)  # [2n]
         if attention.qk_gain is not None:  # it compares directions: the peak is its gain
-            attention.qk_gain[number] = wave_weights(rates, slope, depth).sum() / math.sqrt(size)
+            attention.qk_gain[number] = weights.sum() / math.sqrt(size)
         rows = slice(number * size, number * size + len(strength))
         for matrix, waves in ((attention.key, strength.diag()),
                               (attention.query, strength[:, None] * turn(rates, offset))):
@@ -156,9 +159,9 @@ def told_parts(model: BertForMaskedLM, told: Told) -> list[Tensor]:
     parts = [embeddings.token.weight[:, columns], embeddings.position.weight]
     for block in model.encoder.blocks:
         for layer in (block.attention.output, block.feed_forward.down):
-            parts += [layer.weight[columns], *([] if layer.bias is None else [layer.bias[columns]])]
+            parts += [parameter[columns] for parameter in layer.parameters()]
         for layer in (block.attention.query, block.attention.key):
             heads = layer.weight.unflatten(0, (block.attention.n_head, -1))  # [H, D/H, D]
-            parts += [head[:, columns] for head, (slope, _, _) in
-                      zip(heads, cycle(told.heads), strict=False) if slope]
+            parts += [head[:, columns] for number, head in enumerate(heads)
+                      if told.head(number)[0]]
     return [part.detach() for part in parts]

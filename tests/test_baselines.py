@@ -191,7 +191,8 @@ def test_k_of_pairs_is_the_best_for_both_sides_of_what_was_held_out():
         follows = np.minimum(words[:, place - 1], 1)
         words[:, place] = np.where(draw.random(200) < 0.8, follows, words[:, place])
     text, held = framed(words + 5), np.arange(200) // 2 % 10 == 0
-    left, targets, right = contexts.ordinary(text[held], V, SPECIAL)
+    targets, near = contexts.ordinary(text[held], V, SPECIAL, (-1, 1))
+    left, right = near.T
 
     def loss(k: float, *sides: int) -> float:
         trial = known(text[~held], k_pair=k)

@@ -67,13 +67,17 @@ def sample(most: int, *arrays: ndarray) -> tuple[ndarray, ...]:
     return tuple(array[:: max(1, len(array) // most)] for array in arrays)
 
 
-def ordinary(text: ndarray, vocab_size: int,
-             special_ids: list[int]) -> tuple[ndarray, ndarray, ndarray]:
-    """Left neighbour, word, right neighbour of all words that are not special."""
-    words = text.ravel()
-    keep = ~np.isin(words, special_ids)
-    left, right = beside(text, vocab_size)
-    return left[keep], words[keep], right[keep]
+def ordinary(text: ndarray, vocab_size: int, special_ids: list[int],
+             places: tuple[int, ...] = PLACES) -> tuple[ndarray, ndarray]:
+    """All words that are not special [n], and what stands at `places` from each [n, places]."""
+    keep = ~np.isin(text.ravel(), special_ids)
+    return text.ravel()[keep], around(text, vocab_size, places)[keep]
+
+
+def frequencies(words: ndarray, vocab_size: int) -> ndarray:
+    """The share of each word [V], as if each had stood there half a time more."""
+    counts = np.bincount(words, minlength=vocab_size) + 0.5
+    return counts / counts.sum()
 
 
 def smooth(seen, total, prior, k: float) -> ndarray:
