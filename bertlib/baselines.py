@@ -17,6 +17,7 @@ is one number a place, fitted on held-out training text (a log-linear model of s
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -46,32 +47,34 @@ DOUBT = 32.0  # a vote is log(1 + count / (DOUBT p)): so many words are needed t
 HOLES, VOTES = 1_024, 2**23  # whose votes are counted at once, at most: holes, words at all of them
 
 
-def baselines(parts: Parts, puzzle: Masked, vocab_size: int, special_ids: list[int],
-              neighbours: bool = True) -> dict[str, float]:
-    """What a model must beat on a puzzle, by the training chunks in `parts`.
+def baselines(parts: Parts, puzzles: Sequence[Masked], vocab_size: int, special_ids: list[int],
+              neighbours: bool = True) -> list[dict[str, float]]:
+    """What a model must beat on each of some puzzles, by the training chunks in `parts`.
 
     uniform: loss of knowing nothing, ln V. unigram: loss of the training frequencies.
     most_frequent: accuracy of always answering the most frequent word. left, both, six: loss and
     accuracy of knowing the neighbours; they take a minute, `neighbours=False` skips them.
     """
-    parts, labels = list(parts), puzzle.labels
+    parts = list(parts)
     counts = word_counts(parts, vocab_size)
     counts[special_ids] = 0
-    found = {
+    answers = [{
         "uniform_loss": math.log(vocab_size),
-        "unigram_loss": float(-unigram_bias(counts)[labels].mean()),
+        "unigram_loss": float(-unigram_bias(counts)[puzzle.labels].mean()),
         "most_frequent_id": int(counts.argmax()),
-        "most_frequent_accuracy": float((labels == counts.argmax()).float().mean()),
-    }
+        "most_frequent_accuracy": float((puzzle.labels == counts.argmax()).float().mean()),
+    } for puzzle in puzzles]
     if neighbours:
         text = np.concatenate([ids.numpy() for ids in parts])  # [N, T]
-        left, right = beside(puzzle.input_ids.numpy(), vocab_size)
-        holes, words = puzzle.positions.numpy(), labels.numpy()
         known = Neighbours.fit(text, vocab_size, special_ids)
-        found |= known.score(left[holes], right[holes], words)
-        near = around(puzzle.input_ids.numpy(), vocab_size)[holes]
-        found |= Surroundings.fit(text, vocab_size, special_ids).score(near, words)
-    return found
+        more = Surroundings.fit(text, vocab_size, special_ids)
+        for puzzle, found in zip(puzzles, answers, strict=True):
+            ids, holes, words = (part.numpy() for part in
+                                 (puzzle.input_ids, puzzle.positions, puzzle.labels))
+            left, right = beside(ids, vocab_size)
+            found |= known.score(left[holes], right[holes], words)
+            found |= more.score(around(ids, vocab_size)[holes], words)
+    return answers
 
 
 class Neighbours:

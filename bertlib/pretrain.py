@@ -163,16 +163,24 @@ def is_finished(folder: Path) -> bool:
 
 def describe(trainer: Trainer, score: Score, label: str, preset: str,
              neighbours: bool = True) -> dict[str, Any]:
-    """The result of a run with its conditions and its baselines, as plain values."""
+    """The result of a run with its conditions and its baselines, as plain values.
+
+    "on_the_way" has the last point of the run's curve: another exam, of fewer chunks.
+    """
     settings, train, val = trainer.settings, trainer.batches.data, trainer.val
-    header, scored = val.header, val.frozen(slice(settings.final_chunks or None), trainer.masker)
+    header, way = val.header, trainer.score
+    exams = [val.frozen(slice(chunks or None), trainer.masker)
+             for chunks in (settings.final_chunks, settings.val_chunks)]
+    whole, first = baselines(train.slices(), exams, header.vocab_size, header.special, neighbours)
     return {
         "preset": preset, "label": label, "source": header.origin.source,
         "held_out": header.origin.unit,
         "val_loss": score.loss, "val_accuracy": score.accuracy, "masked_words": score.count,
         "tokens": trainer.tokens, "steps": trainer.step, "minutes": trainer.seconds / 60,
         "train_tokens": train.ids.size, "data_seed": header.seed, **trainer.learner.conditions(),
-        **baselines(train.slices(), scored, header.vocab_size, header.special, neighbours),
+        **whole,
+        "on_the_way": {"chunks": settings.val_chunks, "val_loss": way.loss,
+                       "val_accuracy": way.accuracy, "masked_words": way.count, **first},
     }
 
 
@@ -183,7 +191,7 @@ def main(arguments: list[str] | None = None) -> None:
                       preset=asked.preset)
     if not Ranks.here().is_writer:
         return
-    last = read_metrics(folder, "val")[-1]
+    last = read_metrics(folder, "val", "whole")[-1]
     print(f"{folder}: step {last['step']}, validation loss {last['loss']:.3f} nats, "
           f"accuracy {last['accuracy']:.1%}")
     if Ranks.here().world == 1 and not is_finished(folder):

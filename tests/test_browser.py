@@ -22,7 +22,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
-from bertlib.huggingface import load_shipped
+from bertlib.huggingface import load
 from bertlib.plumbing.files import PROJECT
 from bertlib.widget import Highlighter
 
@@ -36,18 +36,18 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-
 FOLDERS = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR",
            "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
 OURS = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
-SMALL = """from bertlib.huggingface import load_shipped
+SMALL = """from bertlib.huggingface import load
 from bertlib.widget import Highlighter
-widget = Highlighter(*load_shipped(), "she was the daughter of a rich man .")
+widget = Highlighter(*load(), "she was the daughter of a rich man .")
 widget.receive({"do": "toggle", "index": 5})
 widget"""
 MONEY = r"it cost $5 and then $6, \(x\), $$y$$, \begin{z}w\end{z}"
 MONEY_LIVE = f"""from IPython.display import HTML
 from bertlib.highlight import inline_html, page_html
-from bertlib.huggingface import load_shipped
+from bertlib.huggingface import load
 from bertlib.widget import Highlighter
 money = {MONEY!r}
-widget = Highlighter(*load_shipped(), money)
+widget = Highlighter(*load(), money)
 widget.receive({{"do": "toggle", "index": 1}})
 widget"""
 MONEY_STILL = """page = widget.page()
@@ -180,7 +180,7 @@ def test_a_click_hides_a_word_and_the_model_guesses(page, widget):
     expect(word(widget, 2)).to_contain_text("[MASK]")
     word(widget, 6).click()
     expect(widget.locator("tbody tr")).to_have_count(2)
-    model, tokenizer = load_shipped()
+    model, tokenizer = load()
     same = Highlighter(model, tokenizer, "the king went to the sea .")
     for index in (2, 6):
         same.receive({"do": "toggle", "index": index})
