@@ -166,8 +166,13 @@ def test_the_readme_tells_the_numbers_of_the_hour_and_of_its_model():
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_readme_lists_every_notebook(path):
-    assert f"(notebooks/{path.name})" in (PROJECT / "README.md").read_text(encoding="utf-8")
+def test_the_readme_lists_every_notebook_with_its_minutes(path):
+    text = "\n".join(source(cell) for cell in cells(path, "markdown"))
+    read = re.search(r"\*\*Time:\*\* (?:about )?(\d+) minutes to read", text)[1]
+    tasks = sum(int(minutes) for minutes in re.findall(r"★[^)\n]*?(\d+) minutes", text))
+    lines = (PROJECT / "README.md").read_text(encoding="utf-8").splitlines()
+    row, = [line for line in lines if f"(notebooks/{path.name}) |" in line]
+    assert row.endswith(f"| {read} min | {tasks} min |")
 
 
 @pytest.mark.parametrize("found", ["smoke 2", "cpu 2"])
