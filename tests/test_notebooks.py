@@ -48,7 +48,7 @@ def test_outputs_are_stored_in_order_and_clean(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_pace_is_kept(path):
     code = [source(cell) for cell in cells(path, "code")]
-    lengths = [len(text.splitlines()) for text in code]
+    lengths = [sum(map(bool, map(str.strip, text.splitlines()))) for text in code]
     assert 45 <= len(load(path)["cells"]) <= 80
     assert max(lengths) <= 40 and 3 <= statistics.median(lengths) <= 6
     folded = r"```.*?```|<details>.*?</details>|\$.*?\$"  # code, hints and formulas are no prose
