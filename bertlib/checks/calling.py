@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 Answer = Callable[..., Any]
-MOST_LINES = 2_000_000  # that a call of an answer may run before it counts as endless
+MOST_LINES = 1_000_000  # that a call of an answer may run before it counts as endless
 
 
 class NotYet(Exception):
