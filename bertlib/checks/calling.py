@@ -63,7 +63,8 @@ def guarded(answer: Answer) -> Answer:
 
 def told(error: Exception) -> str:
     """The name of an error and all that it says, in one line."""
-    return ": ".join([type(error).__name__, *([" ".join(str(error).split())] if str(error) else [])])
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
 def _home(answer: Answer) -> str:

@@ -35,7 +35,8 @@ def check_fertility(answer: Answer) -> None:
     }
     expect(answer([list(row) for row in rows]), tokens / words, mistakes, "another number")
     expect(answer([["[CLS]", "[", "#", "##1", "]", "[SEP]", "a", "##b", "[SEP]"]]), 6 / 4,
-           hint="right for one text, but not for [CLS] [ # ##1 ] [SEP] a ##b [SEP]: six tokens, four words")
+           hint="right for one text, but not for [CLS] [ # ##1 ] [SEP] a ##b [SEP]: six tokens, "
+                "four words")
 
 
 @checker
