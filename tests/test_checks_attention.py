@@ -109,6 +109,16 @@ WRONG = [
     (check_split, lambda x, h: x, "nothing was cut"),
     (check_split, lambda x, h: x.chunk(h, -1), "stack them"),
     (check_split, lambda x, h: torch.stack([x[..., :x.shape[-1] // h]] * h, 1), "same slice"),
+    (check_split, lambda x, h: split(x, 4 if x.shape[1] == 3 else 2 if x.shape[1] == 5 else 1),
+     "the shape is (3, 1, 7, 15)"),
+    (check_masked_weights, lambda s, m: (s + padding_bias(m)).softmax(-1) if s.shape[-1] == 4
+     else s.softmax(-1), "the mask was not used"),
+    (check_masked_weights, lambda s, m: (s + padding_bias(m)).softmax(-1)
+     + 0.001 * (s.shape[-1] == 5), "not for [3, 2, 5, 5]"),
+    (check_scores, lambda q, k: scores(q, k).to("meta"), "on the device 'meta'"),
+    (check_scores, lambda q, k: (scores(q, k) * 100).round().int(), "whole numbers (torch.int32)"),
+    (check_entropy, lambda w: torch.special.entr(w).sum(-1) if w.shape[-1] == 4
+     else w.sum(-1), "not for [1, 3, 7, 7]"),
     (check_split, lambda x, h: split(x, 4), "it stops with RuntimeError"),
     (check_split, lambda x, h: split(x, 1), "the shape is (2, 1, 3, 8)"),
     (check_multi_head, lambda x, a, b, c, h, m: x @ c, "nothing was mixed"),
@@ -132,6 +142,12 @@ WRONG = [
     (check_multi_head, lambda x, a, b, c, h, m: whole(x, a, b, b, h, m), "keys were handed over"),
     (check_multi_head, lambda x, a, b, c, h, m: whole(x, a, b, torch.eye(6), h, m), "x itself"),
     (check_multi_head, lambda x, a, b, c, h, m: whole(x, a.T, b.T, c.T, h, m), "transposed"),
+    (check_multi_head, lambda x, a, b, c, h, m: whole(x, a, b, c, 2, m), "read them off n_head"),
+    (check_multi_head, lambda x, a, b, c, h, m: whole(x, a, b, c, h, m, width=3),
+     "read them off n_head"),
+    (check_multi_head, lambda *g: whole(*g)[:, :5, :6], "the shape is (3, 4, 6)"),
+    (check_multi_head, lambda *g: list(whole(*g)), "it returns list, not a tensor"),
+    (check_multi_head, lambda x, a, b, c, h, m: whole(x, a, b, c, h, m.fill_(True)), "m itself"),
     (check_multi_head, strange_rows, "rows of padding are not a number"),
     (check_multi_head, lambda x, *g: whole(x.mul_(2), *g), "x itself was changed"),
     (check_entropy, lambda w: -(w * w.log()).sum(-1), "must add 0"),
@@ -156,6 +172,7 @@ RIGHT = [
     (check_masked_weights, lambda s, m: torch.where(keys(m), s.double(), -INF).softmax(-1)),
     (check_split, split),
     (check_split, lambda x, h: torch.stack(x.chunk(h, -1), 1)),
+    (check_split, lambda x, h: torch.einsum("bthd->bhtd", x.view(*x.shape[:2], h, -1)).tolist()),
     (check_split, lambda x, h: x.transpose(1, 2).unflatten(1, (h, -1)).transpose(2, 3)),
     (check_multi_head, whole),
     (check_multi_head, lambda x, a, b, c, h, m: merge(F.scaled_dot_product_attention(
@@ -163,6 +180,7 @@ RIGHT = [
     (check_multi_head, lambda x, a, b, c, h, m: merge(explicit_attention(
         split(x @ a, h), split(x @ b, h), split(x @ c, h), padding_bias(m))[0])),
     (check_multi_head, lambda *g: whole(*g) * g[-1][..., None]),
+    (check_multi_head, lambda *g: whole(*g).tolist()),
     (check_entropy, lambda w: torch.special.entr(w).sum(-1)),
     (check_entropy, lambda w: -(w * w.clamp_min(1e-12).log()).sum(-1)),
     (check_entropy, lambda w: torch.distributions.Categorical(probs=w).entropy()),

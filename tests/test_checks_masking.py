@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from bertlib.checks import draws as d
 from bertlib.checks import masking as m
 from bertlib.masking import Masker, MaskingConfig
 from bertlib.tokens import Tokenizer
@@ -23,6 +24,41 @@ def choose_by_shuffling(ids, special, rate, generator):
         order = torch.randperm(len(places), generator=generator).tolist()
         chosen += sorted(row * len(line) + places[i] for i in order[:round(rate * len(places))])
     return torch.tensor(chosen)
+
+
+def row_by_row(pick):
+    """In each row as many of its places as are asked, as `pick(places, n, generator)` says."""
+    def answer(ids, special, rate, generator):
+        rows = [words(row, special).nonzero().flatten() for row in ids]
+        counts = [round(rate * len(row)) for row in rows]
+        return torch.cat([number * ids.shape[1] + pick(row, n, generator).sort().values
+                          for number, (row, n) in enumerate(zip(rows, counts, strict=True))])
+    return answer
+
+
+def with_putting_back(places, n, generator):
+    return places[torch.randint(len(places), (n,), generator=generator)] if n else places[:0]
+
+
+def one_block(places, n, generator):
+    start = int(torch.randint(len(places) - n + 1, (), generator=generator))
+    return places[start:start + n]
+
+
+def of_the_first_twelve(places, n, generator):
+    return places[torch.randperm(max(n, 12), generator=generator)[:n]]
+
+
+def rather_in_front(places, n, generator):
+    chances = torch.linspace(3, 1, len(places))
+    return places[torch.multinomial(chances, n, generator=generator)] if n else places[:0]
+
+
+def same_columns(ids, special, rate, generator):
+    scores = torch.rand(ids.shape[1], generator=generator).expand(ids.shape)
+    rank = scores.masked_fill(~words(ids, special), -1).argsort(1, descending=True).argsort(1)
+    wanted = (words(ids, special).sum(1, keepdim=True) * rate).round()
+    return (rank < wanted).flatten().nonzero().flatten()
 
 
 def choose_from(candidates, generator_of=lambda g: g):
@@ -102,6 +138,25 @@ def good_picks(labels, ordinary, generator):
     return ordinary[torch.randint(len(ordinary), labels.shape, generator=generator)]
 
 
+def by_place(labels, mask_id, ordinary, generator):
+    """80/10/10, but always the same holes."""
+    kind = torch.arange(len(labels)) * 7 % 10
+    shown = torch.where(kind == 0, good_picks(labels, ordinary, generator), labels)
+    return shown.masked_fill(kind > 1, mask_id)
+
+
+def in_pairs(labels, mask_id, ordinary, generator):
+    draw = torch.rand((len(labels) + 1) // 2, generator=generator).repeat_interleave(2)
+    draw = draw[:len(labels)]
+    shown = torch.where(draw < 0.9, good_picks(labels, ordinary, generator), labels)
+    return shown.masked_fill(draw < 0.8, mask_id)
+
+
+def squared(labels, ordinary, generator):
+    picks = torch.rand(labels.shape, generator=generator).square() * len(ordinary)
+    return ordinary[picks.long()]
+
+
 def overwrite(labels, mask_id, ordinary, generator):
     shown = labels.masked_fill(torch.rand(labels.shape, generator=generator) < 0.8, mask_id)
     again = torch.rand(labels.shape, generator=generator) < 0.1
@@ -154,6 +209,10 @@ def bigram_by_dictionary(text, left, vocab_size):
 RIGHT = [
     (m.check_choose, choose), (m.check_choose, choose_by_shuffling),
     (m.check_choose, choose_from(words)),
+    (m.check_choose, row_by_row(lambda places, n, g: places[
+        torch.randperm(len(places), generator=g)[:n]])),
+    (m.check_choose, row_by_row(lambda places, n, g: places[torch.multinomial(
+        torch.ones(len(places)), n, generator=g)] if n else places)),
     (m.check_replace, replace), (m.check_replace, replace_by_kinds),
     (m.check_replace, replace_shares(0.8, 0.1)),
     (m.check_labels, make_labels), (m.check_labels, labels_by_where),
@@ -163,9 +222,9 @@ RIGHT = [
 WRONG = [
     (m.check_choose, lambda *a: None, "returns nothing"),
     (m.check_choose, lambda ids, *a: torch.arange(12), "[CLS] was masked"),
-    (m.check_choose, but(m.PAD, m.SEP), "[CLS] was masked"),
-    (m.check_choose, but(m.PAD, m.CLS), "[SEP] was masked"),
-    (m.check_choose, but(m.SEP, m.CLS), "[PAD] was masked"),
+    (m.check_choose, but(d.PAD, d.SEP), "[CLS] was masked"),
+    (m.check_choose, but(d.PAD, d.CLS), "[SEP] was masked"),
+    (m.check_choose, but(d.SEP, d.CLS), "[PAD] was masked"),
     (m.check_choose, choose_from(words, lambda g: None), "global generator, so that they differ"),
     (m.check_choose, choose_from(words, lambda g: torch.Generator().manual_seed(0)),
      "the same for every generator"),
@@ -175,6 +234,16 @@ WRONG = [
     (m.check_choose, lambda *a: choose(*a).flip(0), "not in ascending order"),
     (m.check_choose, lambda *a: torch.cat([choose(*a), choose(*a)]), "chosen twice"),
     (m.check_choose, lambda ids, special, *a: words(ids, special), "table of true and false"),
+    (m.check_choose, row_by_row(with_putting_back), "chosen twice"),
+    (m.check_choose, row_by_row(one_block), "two holes are neighbours"),
+    (m.check_choose, row_by_row(of_the_first_twelve), "of the 146 words were hidden in none"),
+    (m.check_choose, row_by_row(rather_in_front), "far more often than others"),
+    (m.check_choose, same_columns, "in the same columns"),
+    (m.check_choose, lambda ids, special, rate, g: choose(ids, special, 0.15, g), "at 0.4 rows of"),
+    (m.check_choose, lambda ids, special, rate, g: choose(ids[:, :44], special, rate, g)
+     if ids.shape[1] == 44 else torch.arange(1, 18), "right for one page"),
+    (m.check_choose, lambda ids, *a: choose(ids.fill_(500), *a), "ids itself was changed"),
+    (m.check_choose, lambda *a: choose(*a).tolist(), "it returns no tensor"),
     (m.check_replace, lambda labels, mask_id, *a: torch.full_like(labels, mask_id),
      "every hole shows [MASK]"),
     (m.check_replace, replace_shares(0.8, 0.0), "no hole shows a random word"),
@@ -191,6 +260,21 @@ WRONG = [
         len(ordinary), (), generator=g)]), "all random words are the same"),
     (m.check_replace, lambda labels, mask_id, ordinary, g: replace(labels, mask_id, ordinary, None),
      "global generator"),
+    (m.check_replace, replace_with(lambda labels, ordinary, g: labels[torch.randperm(
+        len(labels), generator=g)]), "taken from the labels"),
+    (m.check_replace, replace_with(lambda labels, ordinary, g: ordinary[torch.randint(
+        2, labels.shape, generator=g)]), "993 of the 995"),
+    (m.check_replace, replace_with(lambda labels, ordinary, g: ordinary[torch.randint(
+        len(ordinary) - 1, labels.shape, generator=g)]), "1 of the 995"),
+    (m.check_replace, replace_with(squared), "some random words come far more often"),
+    (m.check_replace, by_place, "the same fate in every draw"),
+    (m.check_replace, in_pairs, "neighbouring holes agree"),
+    (m.check_replace, lambda labels, *a: replace(labels[:-1], *a), "one token for each label"),
+    (m.check_replace, lambda *a: replace(*a).float(), "no whole numbers"),
+    (m.check_labels, lambda *a: make_labels(*a).tolist(), "it returns list, not a tensor"),
+    (m.check_labels, lambda *a: make_labels(*a).int(), "no int64"),
+    (m.check_labels, lambda ids, shown, p: make_labels(ids, shown, p) if ids.shape == (2, 5)
+     else torch.full_like(ids, -100), "of another shape, [5, 2]"),
     (m.check_labels, lambda ids, *a: ids.clone(), "in plain view"),
     (m.check_labels, of_shown, "the replaced token, not the true one"),
     (m.check_labels, lambda ids, shown, p: torch.where(shown != ids, ids, -100), "has no label"),
@@ -203,6 +287,9 @@ WRONG = [
     (m.check_bigram, lambda *a: bigram_guess(*a, turned=True), "the word before the context"),
     (m.check_bigram, lambda *a: bigram_guess(*a, turned=True, backoff=False), "does not back off"),
     (m.check_bigram, lambda *a: bigram_guess(*a, backoff=False), "a row of zeros"),
+    (m.check_bigram, lambda text, left, v: bigram_guess(text, left, 10) if v == 10
+     else torch.zeros_like(left), "right for one text, but not for another one of 4 words"),
+    (m.check_bigram, lambda *a: bigram_guess(*a)[:, None], "the shape is (5, 1)"),
     (m.check_bigram, lambda text, left, v: torch.full_like(left, 8), "the context is not asked"),
 ]
 
@@ -219,9 +306,9 @@ def test_wrong_answers_are_told_what_is_wrong(check, answer, words, diagnosed):
 
 def test_the_masker_of_the_course_passes_its_own_checks():
     vocab = [f"w{i}" for i in range(1_000)]
-    for place, name in zip(m.SPECIAL, ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), strict=True):
+    for place, name in zip(d.SPECIAL, ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), strict=True):
         vocab[place] = name
-    masker = Masker(Tokenizer(vocab), MaskingConfig(rate=m.RATE))
+    masker = Masker(Tokenizer(vocab), MaskingConfig(rate=d.RATE))
     assert m.check_choose(lambda ids, special, *rest: masker.choose(ids, *rest)) == "right"
     assert m.check_replace(lambda labels, a, b, g: masker.replace(labels, g)) == "right"
 

@@ -7,8 +7,8 @@ from bertlib.checks.start import check_perplexity, check_rank, check_temperature
 
 
 def placed(logits, label):
-    """The row of `label` in the order of falling logits, counted from 1."""
-    return (logits.argsort(descending=True) == label).nonzero() + 1
+    """The first place at which the logit of `label` stands in falling order, counted from 1."""
+    return (logits.sort(descending=True).values == logits[label]).nonzero()[:1] + 1
 
 
 def hits(logits, labels, k):
@@ -18,6 +18,12 @@ def hits(logits, labels, k):
 def shifted(logits, temperature, largest):
     powers = ((logits - largest) / temperature).exp()
     return powers / powers.sum(-1, keepdim=True)
+
+
+def powers(logits, temperature):
+    """Without softmax: the largest logit of each row comes off before exp."""
+    scaled = logits / temperature
+    return shifted(scaled, 1, scaled.max(-1, keepdim=True).values)
 
 
 def in_place(logits, temperature):
@@ -36,6 +42,9 @@ WRONG = [
     (check_rank, lambda x, y: x[y], "logit"),
     (check_rank, lambda x, y: x.softmax(-1)[y], "probability"),
     (check_rank, lambda x, y: 3, "not for a word of rank 1"),
+    (check_rank, lambda x, y: int((x >= x[y]).sum()), "strictly higher"),
+    (check_rank, lambda x, y: x >= x[y], "the shape is (8,), one number is asked"),
+    (check_rank, lambda x, y: "3", "it returns str, not a number"),
     (check_rank, lambda x, y: x[y].nonsense, "AttributeError"),
     (check_top_k, lambda x, y, k: (x.argmax(-1) == y).float().mean(), "only the best guess"),
     (check_top_k, lambda x, y, k: hits(x, y, k - 1).float().mean(), "k - 1"),
@@ -58,6 +67,8 @@ WRONG = [
     (check_perplexity, lambda x: (-x).mean().exp(), "sign"),
     (check_perplexity, lambda x: x.exp(), "one value a word"),
     (check_perplexity, lambda x: x.exp().median(), "median"),
+    (check_perplexity, lambda x: x.exp_().mean(), "x itself was changed"),
+    (check_perplexity, lambda x: x.mean().exp() / 0, "infinite or not a number"),
     (check_temperature, lambda x, t: x.exp() / x.exp().sum(), "temperature was not used, and"),
     (check_temperature, lambda x, t: x.softmax(-1), "temperature was not used"),
     (check_temperature, lambda x, t: (x * t).softmax(-1), "you multiplied"),
@@ -74,13 +85,15 @@ WRONG = [
     (check_temperature, lambda x, t: shifted(x, t, x.max()), "its own largest"),
     (check_temperature, lambda x, t: (x / t).softmax(1), "IndexError"),
     (check_temperature, in_place, "itself was changed"),
+    (check_temperature, lambda x, t: (x / t).softmax(-1), "do it with exp and a sum"),
+    (check_temperature, lambda x, t: (x / t).long(), "these are whole numbers (torch.int64)"),
+    (check_temperature, lambda x, t: powers(x, t).to("meta"), "on the device 'meta'"),
 ]
 RIGHT = [
     (check_rank, lambda x, y: 1 + int((x > x[y]).sum())),
     (check_rank, placed),
     (check_rank, lambda x, y: sorted(x.tolist(), reverse=True).index(float(x[y])) + 1),
-    (check_rank, lambda x, y: x.argsort(descending=True).argsort()[y] + 1),
-    (check_rank, lambda x, y: len(x) - int((x < x[y]).sum())),
+    (check_rank, lambda x, y: 1 + sum(score > x[y] for score in x)),
     (check_top_k, lambda x, y, k: hits(x, y, k).float().mean()),
     (check_top_k, lambda x, y, k: sum(int(label) in row.topk(k).indices.tolist()
                                       for row, label in zip(x, y, strict=True)) / len(y)),
@@ -88,10 +101,10 @@ RIGHT = [
     (check_perplexity, lambda x: x.mean().exp()),
     (check_perplexity, lambda x: x.mean(0, keepdim=True).exp().item()),
     (check_perplexity, lambda x: float(x.exp().prod() ** (1 / len(x)))),
-    (check_temperature, lambda x, t: (x / t).softmax(-1)),
     (check_temperature, lambda x, t: shifted(x, t, x.amax(-1, keepdim=True))),
     (check_temperature, lambda x, t: (x / t - (x / t).logsumexp(-1, keepdim=True)).exp()),
-    (check_temperature, lambda x, t: torch.log_softmax(x.double() / t, -1).exp().float()),
+    (check_temperature, lambda x, t: powers(x.double(), t)),
+    (check_temperature, lambda x, t: powers(x, t).tolist()),
 ]
 
 
@@ -109,3 +122,10 @@ def test_no_two_mistakes_look_alike():
     """Else one of them would be accused of the other: each message is given by one answer only."""
     said = [check(answer) for check, answer, _ in WRONG]
     assert len(set(said)) == len(said)
+
+
+@pytest.mark.parametrize("softmax", [
+    lambda x: torch.nn.Softmax(-1)(x.double()), lambda x: torch.log_softmax(x, -1).exp(),
+    lambda x: torch.nn.functional.softmin(-x, -1), lambda x: torch.special.softmax(x, -1)])
+def test_a_softmax_of_pytorch_is_noticed_by_any_name(softmax):
+    assert "exp and a sum" in check_temperature(lambda x, t: softmax(x / t))

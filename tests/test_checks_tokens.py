@@ -37,6 +37,11 @@ def join(tokens):
     return " ".join(token for token in tokens if token not in FRAME).replace(" ##", "")
 
 
+def in_front_and_at_the_end(tokens):
+    words = [token for token in tokens if token != "[PAD]"]
+    return " ".join(words[1:-1] if words[:1] == ["[CLS]"] else words).replace(" ##", "")
+
+
 def join_letter_by_letter(tokens):
     text = ""
     for token in tokens:
@@ -84,6 +89,22 @@ def longest_match(word, merges):
     return [piece for piece, _, _ in spans(word, vocab)]
 
 
+def by_text(word, merges):
+    """The merges as replacements in a text, which also finds them inside of longer pieces."""
+    text = " ".join(letters(word))
+    for a, b in merges:
+        text = text.replace(f"{a} {b}", a + b[2:])
+    return text.split()
+
+
+def by_text_from_the_left(word, merges):
+    """The same, but a pair is only found where a piece begins."""
+    text = " " + " ".join(letters(word))
+    for a, b in merges:
+        text = text.replace(f" {a} {b}", " " + a + b[2:])
+    return text.split()
+
+
 def from_the_right(word, merges):
     pieces = letters(word)
     for pair in merges:
@@ -119,6 +140,13 @@ def partial_and_unknown(word, vocab):
 
 def spans_with_marks(word, vocab):
     return [(piece, start, start + len(piece)) for piece, start, _ in spans(word, vocab)]
+
+
+def stands_still(word, vocab):
+    found, start = [], 0
+    while start < len(word):
+        found = [(word[start:], start, len(word))]
+    return found
 
 
 def f(count):
@@ -165,6 +193,13 @@ WRONG = [
     (check_fertility, mean_of_means, "mean of means"),
     (check_fertility, lambda rows: fertility(rows, (*FRAME, "[UNK]")), "[UNK] is left out"),
     (check_fertility, lambda rows: None, "returns nothing"),
+    (check_fertility, lambda rows: fertility([[t for t in row if t != "["] for row in rows]),
+     "six tokens, four words"),
+    (check_fertility, lambda rows: fertility([row[1:row.index("[SEP]")] for row in rows]),
+     "six tokens, four words"),
+    (check_fertility, lambda rows: fertility([[row.pop(), *row] for row in rows]),
+     "rows itself was changed; work on a copy"),
+    (check_fertility, lambda rows: [fertility([row]) for row in rows], "one number is asked"),
     (check_join, lambda tokens: " ".join(tokens), "[CLS], [SEP] and [PAD] are left"),
     (check_join, lambda tokens: " ".join(t for t in tokens if t not in FRAME), "not joined"),
     (check_join, lambda tokens: "".join(t for t in tokens if t not in FRAME).replace("##", ""),
@@ -178,6 +213,17 @@ WRONG = [
     (check_join, lambda tokens: " ".join(t for t in tokens if t not in FRAME).replace(" #", "#")
         .replace("##", ""), "lone # was joined"),
     (check_join, lambda tokens: join(t for t in tokens if t.strip("#")), "lone # is a token"),
+    (check_join, lambda tokens: join([t for t in tokens if t[0] != "["]), "what begins with ["),
+    (check_join, lambda tokens: join([t for t in tokens if t == "[" or t[0] != "["]),
+     "brackets stay"),
+    (check_join, in_front_and_at_the_end, "a [SEP] in the middle"),
+    (check_join, lambda tokens: tokens.clear(), "tokens itself was changed; work on a copy"),
+    (check_join, lambda tokens: tokens, "not a text"),
+    (check_replay, by_text, "(a, ##t) does not fit ##a ##t"),
+    (check_replay, by_text_from_the_left, "(a, ##b) does not fit a ##bc"),
+    (check_replay, lambda word, merges: replay(word, [merges.pop(0) for _ in list(merges)]),
+     "merges itself was changed"),
+    (check_replay, lambda word, merges: " ".join(replay(word, merges)), "one text"),
     (check_replay, lambda word, merges: [word], "fall into letters"),
     (check_replay, lambda word, merges: list(word), "needs its ##"),
     (check_replay, lambda word, merges: letters(word), "nothing was merged"),
@@ -196,6 +242,9 @@ WRONG = [
     (check_spans, spans_with_marks, "counts the ##"),
     (check_spans, lambda word, vocab: spans(word, vocab, limit=1000), "more than 100"),
     (check_spans, lambda word, vocab: spans(word, vocab, limit=99), "not too long yet"),
+    (check_spans, lambda word, vocab: spans(word, vocab)[:99], "not too long yet"),
+    (check_spans, lambda word, vocab: spans(word, {vocab.pop(), *vocab}), "vocab itself"),
+    (check_spans, stands_still, "it does not end"),
     (check_gain, lambda n, a, b, total: 0.0, "another number"),
     (check_gain, lambda n, a, b, total: n, "count of the pair alone"),
     (check_gain, lambda n, a, b, total: n / (a * b), "the short cut"),
@@ -206,6 +255,9 @@ WRONG = [
     (check_gain, lambda n, a, b, total: f(n) - f(total - n) + f(total), "keep their old counts;"),
     (check_gain, lambda n, a, b, total: n * math.log(n * total / (a * b)), "with chance only"),
     (check_gain, gain_without_zero, "0 * log 0 is 0"),
+    (check_gain, lambda n, a, b, total: gain(n, max(a, n + 1), b, total), "a or b is used up"),
+    (check_gain, lambda n, a, b, total: gain(4, 6, 10, 40), "but not for n=3"),
+    (check_gain, lambda n, a, b, total: gain(n, a, b), "TypeError: gain() missing 1 required"),
 ]
 
 

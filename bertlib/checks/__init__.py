@@ -4,20 +4,16 @@ One module a lesson. A checker runs the answer on small inputs and compares what
 the right value and with what known mistakes return, so that it can name the mistake.
 """
 
-import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from itertools import product
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-Answer = Callable[..., Any]
-
-
-class NotYet(Exception):
-    """An answer is not right yet; the message says why."""
+from bertlib.checks.calling import Answer, NotYet, asked, guarded, told
 
 
 def checker(check: Callable[[Answer], None], guard: bool = True) -> Callable[[Answer], str]:
@@ -27,78 +23,79 @@ def checker(check: Callable[[Answer], None], guard: bool = True) -> Callable[[An
     """
     @wraps(check)
     def say(answer: Answer) -> str:
+        if not callable(answer):
+            return (f"not yet: this is {type(answer).__name__}, not a function; hand over the "
+                    "function itself, without brackets")
         try:
-            check(guarded(answer) if guard else answer)
+            check(guarded(answer) if guard else asked(answer))
         except NotYet as reason:
             return f"not yet: {reason}"
-        except Exception as error:  # whatever the answer may do
-            return f"not yet: it stops with {type(error).__name__}: {str(error)[:120]}"
+        except Exception as error:  # a kind of value that no checker thought of
+            return f"not yet: what it returns cannot be judged: {told(error)}"
         return "right"
     return say
 
 
-def guarded(answer: Answer) -> Answer:
-    """The answer; called, it raises `NotYet` if it returns nothing or changes a tensor it is given.
-
-    A class or a module is left as it is.
-    """
-    if not callable(answer) or isinstance(answer, type | nn.Module):
-        return answer
-
-    @wraps(answer)
-    def call(*given: Any, **named: Any) -> Any:
-        kept = [(value, value.clone()) for value in (*given, *named.values())
-                if isinstance(value, Tensor)]
-        got = answer(*given, **named)
-        for value, before in kept:
-            if not value.equal(before) and not value.allclose(before, equal_nan=True):
-                raise NotYet(f"{_name(answer, given, named, value)} itself was changed; compute "
-                             "new tensors")
-        if got is None:
-            raise NotYet("it returns nothing; end with return")
-        return got
-    return call
-
-
-def _name(answer: Answer, given: tuple, named: dict[str, Any], value: Tensor) -> str:
-    """What the answer calls that value."""
-    bound = inspect.signature(answer).bind(*given, **named).arguments
-    return next((name for name, one in bound.items() if one is value), "what it was given")
+def number(value: Any) -> Any:
+    """A tensor or an array of one number as that number; all else as it is."""
+    with suppress(AttributeError, RuntimeError, ValueError):
+        return value.item()
+    return value
 
 
 def same(one: Any, other: Any, tolerance: float = 1e-4) -> bool:
-    """Equal, numbers and tensors within `tolerance`; tensors must have one shape."""
+    """Equal, numbers and tensors within `tolerance`; tensors must have one shape; nan is nan."""
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(
             same(a, b, tolerance) for a, b in zip(one, other, strict=True))
     try:
         one, other = torch.as_tensor(one), torch.as_tensor(other)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         return type(one) is type(other) and one == other
-    return one.shape == other.shape and torch.allclose(
-        one.double(), other.double(), atol=tolerance, rtol=tolerance)
+    return one.shape == other.shape and one.device == other.device and torch.allclose(
+        one.double(), other.double(), atol=tolerance, rtol=tolerance, equal_nan=True)
 
 
 def expect(got: Any, right: Any, mistakes: dict[str, Any] | None = None,
            hint: str = "the values are others", tolerance: float = 1e-4) -> None:
     """Raise `NotYet` unless `got` is `right`.
 
-    mistakes: what is wrong, in words -> the value that this mistake returns. `hint` is said when
-    none of them fits. The shape is named where it differs.
+    mistakes: what is wrong, in words -> the value that this mistake returns. If none of them fits
+    and `got` is of another kind (type, shape, device, nan), that is said, else `hint`.
     """
+    if isinstance(right, int | float) or isinstance(right, Tensor) and right.ndim == 0:
+        got = number(got)
     if same(got, right, tolerance):
         return
     for words, value in (mistakes or {}).items():
         if same(got, value, tolerance):
             raise NotYet(words)
-    if isinstance(right, Tensor):
-        if not isinstance(got, Tensor):
-            raise NotYet(f"it returns {type(got).__name__}, not a tensor")
-        if got.shape != right.shape:
-            raise NotYet(f"the shape is {tuple(got.shape)}, it should be {tuple(right.shape)}")
-        if got.is_floating_point() and not got.isfinite().all():
-            raise NotYet("there are values that are infinite or not a number")
-    raise NotYet(hint)
+    raise NotYet(_kind(got, right, hint) or hint)
+
+
+def _kind(got: Any, right: Any, hint: str) -> str:
+    """What is wrong with `got` whatever its values are; "" if nothing is."""
+    if isinstance(right, list | tuple | str):
+        kinds = str if isinstance(right, str) else list | tuple
+        asked_for = "a text" if isinstance(right, str) else "a list"
+        return "" if isinstance(got, kinds) else (
+            f"it returns {type(got).__name__}, not {asked_for}; {hint}")
+    one = not isinstance(right, Tensor) or right.ndim == 0
+    try:
+        got, right = torch.as_tensor(got), torch.as_tensor(right)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return f"it returns {type(got).__name__}, not a {'number' if one else 'tensor'}"
+    if got.shape != right.shape:
+        asked_for = "one number is asked" if one else f"it should be {tuple(right.shape)}"
+        return f"the shape is {tuple(got.shape)}, {asked_for}"
+    if got.device != right.device:
+        return f"it is on the device '{got.device}'; what it was given is on '{right.device}'"
+    if not got.isfinite().all():
+        return "it is infinite or not a number" if one else (
+            "there are values that are infinite or not a number")
+    if right.is_floating_point() and not one and not got.is_floating_point():
+        return f"these are whole numbers ({got.dtype}); the values asked for have fractions"
+    return ""
 
 
 def mistakes(choices: dict[str, dict[Any, str]], make: Callable[[dict[str, Any]], Any],

@@ -3,37 +3,28 @@
 import torch
 from torch import Tensor
 
-from bertlib.checks import NotYet, checker, expect, require, same
-
-PAD, UNK, CLS, SEP, MASK = SPECIAL = (7, 8, 20, 21, 30)  # not in front, as in BERT's own vocabulary
-ORDINARY = torch.tensor([i for i in range(1_000) if i not in SPECIAL])
-RATE = 0.15
-
-
-def page() -> Tensor:
-    """Three full rows of 42 words and one of 20 words with padding: [4, 44]."""
-    ids = ORDINARY[100:276].clone().view(4, 44)
-    ids[:, 0], ids[:, -1] = CLS, SEP
-    ids[3, 21], ids[3, 22:] = SEP, PAD
-    return ids
-
-
-def drawn(call, what: str) -> Tensor:
-    """What `call(generator)` returns, if it hangs on that generator and on nothing else."""
-    def once(seed: int, world: int):
-        torch.manual_seed(world)
-        return call(torch.Generator().manual_seed(seed))
-
-    first, again, elsewhere = once(7, 0), once(7, 0), once(7, 1)
-    others = [once(seed, 0) for seed in range(8, 12)]
-    if not same(first, elsewhere):
-        require(not same(first, again), f"{what} are drawn with the global generator, so that "
-                "they differ at each call; pass generator=generator")
-        raise NotYet(f"{what} differ at each call with an equal generator; draw with torch and "
-                     "pass generator=generator")
-    require(not all(same(first, other) for other in others),
-            f"{what} are the same for every generator: nothing is drawn")
-    return first
+from bertlib.checks import checker, expect, require, same
+from bertlib.checks.calling import Answer
+from bertlib.checks.draws import (
+    CLS,
+    DRAWS,
+    MASK,
+    ORDINARY,
+    PAD,
+    RATE,
+    SEP,
+    drawn,
+    judge_chance,
+    judge_kinds,
+    judge_positions,
+    judge_share,
+    judge_words,
+    odd_page,
+    ordinary,
+    page,
+    seeded,
+    table,
+)
 
 
 @checker
@@ -42,79 +33,56 @@ def check_choose(answer):
     """choose(ids [B, T], special, rate, generator) -> flat positions [K], ascending."""
     ids, special = page(), torch.tensor([PAD, CLS, SEP])
 
-    def call(generator):
-        return answer(ids.clone(), special, RATE, generator)
+    def call(generator, ids=ids, rate=RATE):
+        return answer(ids.clone(), special, rate, generator)
 
-    positions = call(torch.Generator().manual_seed(0))
-    require(isinstance(positions, Tensor), "it returns no tensor")
-    require(positions.dtype != torch.bool, "it returns a table of true and false; the task wants "
-            "the places: table.flatten().nonzero().flatten()")
-    require(positions.ndim == 1 and not positions.is_floating_point(),
-            "it should return whole numbers [K], places in the flattened batch")
-    require(len(positions) > 0, "no position is chosen")
-    require(bool(((positions >= 0) & (positions < ids.numel())).all()),
-            "a position lies outside the batch")
-    require(len(positions.unique()) == len(positions), "a position was chosen twice")
-    for name, token in (("[CLS]", CLS), ("[SEP]", SEP), ("[PAD]", PAD)):
-        hit = any(bool((ids.flatten()[call(torch.Generator().manual_seed(seed))] == token).any())
-                  for seed in range(20))
-        require(not hit, f"{name} was masked; only ordinary tokens are candidates")
+    taken = []
+    for seed in range(DRAWS):
+        taken.append(call(seeded(seed)))
+        judge_positions(taken[-1], ids)
     positions = drawn(call, "masks")
     require(same(positions, positions.sort().values), "the positions are not in ascending order")
-    _check_share(torch.bincount(positions // ids.shape[1], minlength=len(ids)).tolist())
-
-
-def _check_share(rows: list[int]) -> None:
-    """Six of 42 words in each full row and three of 20 in the short one."""
-    require(rows != [7, 7, 7, 7], "the rate was taken of all 44 tokens; take it of the words")
-    require(rows[:3] != [6, 6, 6] or rows[3] == 3, "a row with less text hides less: three of "
-            f"its 20 words, not {rows[3]}")
-    require(len(set(rows[:3])) == 1, f"the rows hide {rows} words; full rows must all hide the "
-            "same number, so choose within each row")
-    require(rows == [6, 6, 6, 3], f"the rows hide {rows} words; round(rate * words) makes "
-            "[6, 6, 6, 3]")
+    hits = torch.stack([table(positions, ids) for positions in taken])  # [N, B, T]
+    for counts in hits.sum(2).tolist():
+        judge_share(counts)
+    judge_chance(hits[:, :3, 1:-1], hits[:, 3, 1:21])
+    for other, wanted in ((ids, [17, 17, 17, 8]), (odd_page(), [7, 6, 1, 7, 0])):
+        positions = call(seeded(0), other, 0.4)
+        judge_positions(positions, other)
+        got = table(positions, other).sum(1).tolist()
+        require(got == wanted, "right for one page at a rate of 0.15; at 0.4 rows of "
+                f"{ordinary(other).sum(1).tolist()} words should hide {wanted}, not {got}")
 
 
 @checker
 @torch.random.fork_rng(devices=[])
 def check_replace(answer):
     """replace(labels [K], mask_id, ordinary, generator) -> what is shown instead [K]."""
-    labels = ORDINARY[torch.arange(20_000) % len(ORDINARY)]
+    labels = ORDINARY[500 + torch.arange(20_000) % 40]  # few: one sees where random words are from
 
-    def call(generator):
-        return answer(labels.clone(), MASK, ORDINARY.clone(), generator)
+    def call(generator, labels=labels):
+        shown = answer(labels.clone(), MASK, ORDINARY.clone(), generator)
+        require(isinstance(shown, Tensor) and shown.shape == labels.shape,
+                "it should return one token for each label: a tensor [K]")
+        require(not shown.is_floating_point(), f"the ids are {shown.dtype}, no whole numbers")
+        return shown
 
-    shown = call(torch.Generator().manual_seed(0))
-    require(isinstance(shown, Tensor) and shown.shape == labels.shape,
-            "it should return one token for each label: a tensor [K]")
-    seeds = [call(torch.Generator().manual_seed(seed)) for seed in range(40)]
-    masked = [float((one == MASK).float().mean()) for one in seeds]
-    require(min(masked) < 1, "every hole shows [MASK]; 10% should show a random word and 10% the "
+    taken = torch.stack([call(seeded(seed)) for seed in range(40)])  # [40, K]
+    masked = (taken == MASK).double()
+    share = masked.mean(1).tolist()
+    require(min(share) < 1, "every hole shows [MASK]; 10% should show a random word and 10% the "
             "true one")
-    require(not set(masked) <= {0.0, 1.0} or max(masked) == 0,
+    require(not set(share) <= {0.0, 1.0} or max(share) == 0,
             "one draw decides for the whole batch; draw for each hole")
-    shown = drawn(call, "replacements")
-    _check_kinds(shown, labels)
-
-
-def _check_kinds(shown: Tensor, labels: Tensor) -> None:
-    """The shares 80/10/10, and that random words are drawn one by one from the ordinary ones."""
-    masked, kept = shown == MASK, shown == labels
-    strange = shown[~masked & ~kept]
-    share = [float(x.float().mean()) for x in (masked, ~masked & ~kept, kept)]
-    require(share[0] > 0.005, "no hole shows [MASK]")
-    require(share[1] > 0.005, "no hole shows a random word")
-    require(len(strange.unique()) > 1, "all random words are the same one; draw one for each hole")
-    require(bool(torch.isin(strange, ORDINARY).all()), "random words may be special tokens; draw "
-            "from `ordinary`: ordinary[torch.randint(len(ordinary), ...)]")
-    require(share[2] > 0.005, "no hole shows its true word; 10% should stay as they are")
-    told = f"the shares are {share[0]:.0%} [MASK], {share[1]:.0%} random, {share[2]:.0%} kept"
-    near = [[abs(a - b) < 0.012 for a, b in zip(share, wanted, strict=True)] for wanted in
-            ([0.8, 0.1, 0.1], [0.8, 0.02, 0.18], [0.72, 0.1, 0.18])]
-    require(not all(near[1]), f"{told}: 10% of the remaining fifth, not of all holes")
-    require(not all(near[2]), f"{told}: random words overwrite a tenth of the [MASK]s; let one "
-            "draw decide between the three")
-    require(all(near[0]), f"{told}; 80%, 10% and 10% are asked for")
+    judge_kinds(drawn(call, "replacements"), labels)
+    judge_words(taken[(taken != MASK) & (taken != labels)])
+    fixed = float(((masked.mean(0) - 0.5).abs() == 0.5).double().mean())
+    require(fixed < 0.01, f"{fixed:.0%} of the holes have the same fate in every draw; which of "
+            "them show [MASK] must be drawn, too")
+    agree = float((masked[:, 1:] == masked[:, :-1]).double().mean())
+    require(abs(agree - 0.68) < 0.02, f"neighbouring holes agree in {agree:.0%}, by chance it is "
+            "68%; draw for each hole")
+    call(seeded(0), labels[:7])
 
 
 @checker
@@ -149,7 +117,15 @@ def check_labels(answer):
     }
     got = answer(ids.clone(), input_ids.clone(), positions.clone())
     expect(got, right, mistakes, "the labels are others")
-    require(got.dtype == torch.int64, "the labels are no int64, which F.cross_entropy wants")
+    require(isinstance(got, Tensor), f"it returns {type(got).__name__}, not a tensor")
+    require(got.dtype == torch.int64, f"the labels are no int64, which F.cross_entropy wants, but "
+            f"{got.dtype}")
+    tall = ids.view(5, 2)
+    expect(answer(tall.clone(), tall + 1, torch.tensor([2, 9])), torch.tensor(
+        [[-100, -100], [int(tall[1, 0]), -100], *[[-100, -100]] * 2, [-100, int(tall[4, 1])]]),
+        hint="right for [2, 5], but not for a batch of another shape, [5, 2]")
+    expect(answer(ids.clone(), ids.clone(), positions[:0]), torch.full_like(ids, -100),
+           hint="without holes all labels are -100")
 
 
 @checker
@@ -183,3 +159,21 @@ def check_bigram(answer):
     }
     expect(answer(text.clone(), left.clone(), 10), with_backoff(after), mistakes,
            "the guesses are others")
+    for words, spare in ((4, 0), (7, 5)):
+        _check_bigram_by_chance(answer, words, words + spare)
+
+
+def _check_bigram_by_chance(answer: Answer, words: int, vocab_size: int) -> None:
+    """A text of chance; where several words come first, each of them is right."""
+    text = torch.randint(words, (90,), generator=seeded(words))
+    left = torch.arange(vocab_size).flip(0)
+    after = torch.zeros(vocab_size, vocab_size)
+    after.index_put_((text[:-1], text[1:]), torch.ones(len(text) - 1), accumulate=True)
+    alone = torch.bincount(text, minlength=vocab_size).float()
+    rows = torch.where(after[left].sum(1, keepdim=True) > 0, after[left], alone)  # [n, V]
+    guess = torch.as_tensor(answer(text.clone(), left.clone(), vocab_size)).long()
+    require(guess.shape == left.shape, f"the shape is {tuple(guess.shape)}, it should be "
+            f"{tuple(left.shape)}: a guess for each context")
+    best = rows.gather(1, guess[:, None])[:, 0] == rows.max(1).values
+    require(bool(best.all()), f"right for one text, but not for another one of {words} words in a "
+            f"vocabulary of {vocab_size}: after {left[~best][:1].tolist()} others come more often")

@@ -1,20 +1,12 @@
 """Checkers of notebook 00: rank of the true word, top-k accuracy, perplexity, temperature."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from bertlib.checks import checker, expect, require, same
+from bertlib.checks.calling import watched
 
 WORDS = 10  # of the small vocabulary that the checks use
-
-
-def number(value: Any) -> Any:
-    """A tensor of one number as that number, whatever its shape; all else as it is."""
-    if isinstance(value, Tensor) and value.numel() == 1:
-        return value.item()
-    return value
 
 
 def puzzle(ranks: list[int]) -> tuple[Tensor, Tensor]:
@@ -33,7 +25,7 @@ def check_rank(answer):
     """`answer(logits, label)` returns the rank of the true word, 1 for the best one."""
     logits = torch.tensor([0.1, 2.0, -1.0, 0.7, 1.2, 0.2, -0.4, 0.3])
     label, order = 3, logits.argsort(descending=True)
-    got = number(answer(logits.clone(), label))
+    got = answer(logits.clone(), label)
     expect(got, 3, {
         "0 is no rank; count the words that score higher, and add 1": 0,
         "the best word has rank 1, not 0; add 1": 2,
@@ -48,8 +40,13 @@ def check_rank(answer):
     }, "another number than 3 for scores 0.1, 2, -1, 0.7, 1.2, 0.2, -0.4, 0.3 and label 3")
     for rank in (1, 4, WORDS):
         scores, labels = puzzle([rank])
-        expect(number(answer(scores[0], int(labels[0]))), rank,
+        expect(answer(scores[0], int(labels[0])), rank,
                hint=f"right for one example, but not for a word of rank {rank} among {WORDS}")
+    tied = torch.tensor([1.0, 3.0, 3.0, 0.0])
+    for label, rank in ((1, 1), (2, 1), (0, 3)):
+        expect(answer(tied.clone(), label), rank,
+               hint="right while all scores differ; a word with the very same score does not "
+                    "stand above the true one, so count those that are strictly higher")
 
 
 @checker
@@ -58,7 +55,7 @@ def check_top_k(answer):
     counts = {1: 5, 2: 2, 3: 1, 4: 1, WORDS: 2}  # rank of the true word -> holes
     logits, labels = puzzle([rank for rank, holes in counts.items() for _ in range(holes)])
     total = len(labels)
-    got = number(answer(logits.clone(), labels.clone(), 3))
+    got = answer(logits.clone(), labels.clone(), 3)
     expect(got, 8 / total, {
         "it returns 0": 0,
         "only the best guess counts; look at the k best": 5 / total,
@@ -73,9 +70,9 @@ def check_top_k(answer):
         "that is a percentage; a share lies between 0 and 1": 800 / total,
         "there is one value a hole; take their mean": torch.tensor([1.0] * 8 + [0.0] * 3),
     }, f"another share than {8 / total:.3f}; {total} holes, 8 of them with the truth among 3")
-    expect(number(answer(logits, labels, 1)), 5 / total,
+    expect(answer(logits, labels, 1), 5 / total,
            hint="right for k=3, but with k=1 it should be the share of right first guesses")
-    expect(number(answer(logits, labels, WORDS)), 1.0,
+    expect(answer(logits, labels, WORDS), 1.0,
            hint="with k as large as the vocabulary every hole counts")
 
 
@@ -85,7 +82,7 @@ def check_perplexity(answer):
     losses = torch.tensor([1.0, 2.0, 6.0])
     mean = losses.mean()
     got = answer(losses.clone())
-    expect(number(got), float(mean.exp()), {
+    expect(got, float(mean.exp()), {
         "you took exp of each loss and then the mean, so that one bad word drowns the others; "
         "first the mean, then exp": float(losses.exp().mean()),
         "that is the mean loss; exp is missing": float(mean),
@@ -98,14 +95,13 @@ def check_perplexity(answer):
         "that is 10 to the power of the mean; losses in nats belong to exp": float(10.0**mean),
     }, "another number than exp(3) = 20.1 for the losses 1, 2 and 6")
     sure = torch.full((5,), 4.0).log()
-    expect(number(answer(sure)), 4.0, hint="four equally likely words should make 4")
-
-
+    expect(answer(sure), 4.0, hint="four equally likely words should make 4")
 
 
 @checker
 def check_temperature(answer):
     """`answer(logits, temperature)` returns softmax(logits / temperature) over the last axis."""
+    answer, called = watched(answer)
     logits = torch.tensor([[2.0, 1.0, 0.5, -1.0], [0.3, -0.2, 1.5, 0.0]])
     hot = 2.0
     right, powers = (logits / hot).softmax(-1), (logits / hot).exp()
@@ -130,7 +126,7 @@ def check_temperature(answer):
     })
     expect(answer(logits.clone(), 0.5), (logits / 0.5).softmax(-1),
            hint="right for temperature 2, but not for 0.5")
-    large = answer(torch.tensor([[1000.0, 999.0]]), 1.0)
+    large = torch.as_tensor(answer(torch.tensor([[1000.0, 999.0]]), 1.0))
     require(bool(large.isfinite().all()),
             "exp(1000) is infinite; subtract each row's largest logit first, which changes no "
             "share")
@@ -141,3 +137,5 @@ def check_temperature(answer):
             "each row needs its own largest logit; you subtracted that of the whole table")
     expect(answer(logits[0].clone(), hot), right[0],
            hint="right for a table [K, V], but not for a single row [V]; use the last axis, -1")
+    require(not any("softm" in name for name in called),
+            "the shares are right, but a softmax of PyTorch makes them; do it with exp and a sum")
