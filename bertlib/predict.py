@@ -87,9 +87,12 @@ def guess_page(model: BertForMaskedLM, tokenizer: Tokenizer, puzzle: Masked,
 def question(model: BertForMaskedLM, tokenizer: Tokenizer, text: str) -> list[int]:
     """The ids of a text.
 
-    Raises `InputError` if it has no [MASK] or more tokens than the model takes, or if it cannot be
-    encoded.
+    Raises `InputError` if it has no [MASK] or more tokens than the model takes, if it cannot be
+    encoded, or if the model predicts no hidden words.
     """
+    if model.config.causal:
+        raise InputError("This model predicts the next token and no hidden words; let it write "
+                         "with bertlib.gpt.")
     ids, max_tokens = tokenizer.encode(text), model.config.seq_len
     if tokenizer.special.mask not in ids:
         raise InputError(f"The text {short(text, 60)} has no [MASK]; put one where to guess.")

@@ -17,7 +17,8 @@ from bertlib.plumbing.records import write_json
 from bertlib.tokens import Tokenizer
 
 TRAINING = "training.json"
-KIND = ("norm", "position", "activation", "head_transform", "bias", "qk_norm")
+KIND = ("causal", "norm", "position", "embedding_norm", "activation", "head_transform", "bias",
+        "qk_norm")
 ROWS = {  # of the card: a fact's name -> its words and how it is written
     "source": ("text", "{}"), "train_tokens": ("tokens in the training split", "{:,}"),
     "tokens": ("tokens seen", "{:,}"), "steps": ("steps", "{:,}"),

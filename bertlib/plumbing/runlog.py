@@ -35,7 +35,7 @@ class TrainRecord(msgspec.Struct, tag_field="kind", tag="train"):
 class ValRecord(msgspec.Struct, tag_field="kind", tag="val"):
     """A look at validation: loss (nats) and accuracy (0..1) on so many masked words.
 
-    tokens and seconds: of training until then.
+    masked: of a GPT the tokens that were predicted. tokens and seconds: of training until then.
     """
 
     step: int
