@@ -112,12 +112,23 @@ LOSSES = [
     (lambda x, y: -chosen(x, y, y != -100), "sign"),
     (lambda x, y: F.cross_entropy(x.softmax(-1).flatten(0, 1), y.flatten()), "twice"),
     (by_exp, "200 makes infinity"),
+    (lambda x, y: chosen(x[:, :4], y[:, :4], y[:, :4] != -100) if len(x) == 2 else chosen(
+        x[:1], y[:1], y[:1] != -100), "but not for [3, 1, 7]"),
+    (lambda x, y: chosen(x, y, y != -100, lambda each: each), "one number is asked"),
+    (lambda x, y: F.cross_entropy(x.flatten(0, 1), y.flatten()), "F.cross_entropy makes it"),
+    (lambda x, y: torch.nn.CrossEntropyLoss()(x.mT, y), "F.cross_entropy makes it"),
 ]
 
 
 def size(v, t, d, n, f, left_out=0):
     block = 4 * (d * d + d) + 2 * d * f + f + d + 4 * d
     return (v + t + 2) * d + 2 * d + n * block + d * d + d + 2 * d + v - left_out
+
+
+def counted(vocab_size, seq_len, d_model, n_layer, d_ff):
+    with torch.device("meta"):
+        return BertForMaskedLM(BertConfig(vocab_size, seq_len, d_model, 2, n_layer,
+                                          d_ff)).n_parameters()
 
 
 SIZES = [
@@ -135,6 +146,9 @@ SIZES = [
     (lambda v, t, d, n, f: size(v, t, d, n, f, d * d + 3 * d + v), "the head is"),
     (lambda v, t, d, n, f: size(v, t, d, n, f, 7), "off by -7"),
     (lambda v, t, d, n, f: 18_000 if v == 101 else None, "off by"),
+    (lambda *sizes: size(*sizes, left_out=sizes[1] == 512), "109,514,298 parameters, it returns"),
+    (lambda *sizes: str(size(*sizes)), "it returns str, not a number"),
+    (counted, "without"),
 ]
 
 WRONG = {checks.check_sinusoids: SINUSOIDS, checks.check_embeddings: EMBEDDINGS,
@@ -165,12 +179,6 @@ def loss_by_loops(logits, labels):
     return sum(losses) / len(losses)
 
 
-def counted(vocab_size, seq_len, d_model, n_layer, d_ff):
-    with torch.device("meta"):
-        return BertForMaskedLM(BertConfig(vocab_size, seq_len, d_model, 2, n_layer,
-                                          d_ff)).n_parameters()
-
-
 RIGHT = [
     (checks.check_sinusoids, sinusoids), (checks.check_sinusoids, paper),
     (checks.check_sinusoids, lambda t, d: paper(t, d).double()),
@@ -179,10 +187,12 @@ RIGHT = [
      + p[None, :i.shape[1]]),
     (checks.check_tied_logits, F.linear),
     (checks.check_tied_logits, lambda h, t, b: torch.einsum("...d,vd->...v", h, t) + b),
-    (checks.check_masked_loss, lambda x, y: F.cross_entropy(x.flatten(0, 1), y.flatten())),
-    (checks.check_masked_loss, lambda x, y: F.cross_entropy(x.transpose(1, 2), y)),
+    (checks.check_masked_loss, lambda x, y: chosen(x, y, y != -100)),
+    (checks.check_masked_loss, lambda x, y: F.nll_loss(x.log_softmax(-1).flatten(0, 1),
+                                                       y.flatten()).view(1)),
     (checks.check_masked_loss, loss_by_loops),
-    (checks.check_n_parameters, counted), (checks.check_n_parameters, size),
+    (checks.check_n_parameters, lambda *sizes: float(size(*sizes))),
+    (checks.check_n_parameters, size),
 ]
 
 

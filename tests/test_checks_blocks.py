@@ -60,7 +60,15 @@ WRONG = [
     (check_layer_norm, lambda x, g, s, e: (x - x.mean(-1, keepdim=True))
      / (x.var(-1, correction=0, keepdim=True) + e) * g + s, "divide by its square root"),
     (check_layer_norm, lambda x, g, s, e: norm(x.sub_(1), g, s, e), "x itself"),
+    (check_layer_norm, lambda x, g, s, e: x - x.mean(-1, keepdim=True),
+     "nothing is divided by the root of the variance and the gain was forgotten and the shift"),
+    (check_layer_norm, lambda x, g, s, e: (x - x.mean(-1, keepdim=True)) * g + s,
+     "nothing is divided by the root of the variance"),
+    (check_layer_norm, lambda x, g, s, e: norm(x, g, s, 0.3), "but not for [1, 5, 7]"),
+    (check_layer_norm, lambda x, g, s, e: F.layer_norm(x, (4,), g, s, e), "RuntimeError"),
     (check_gelu, lambda x: F.gelu(x, approximate="tanh"), "tanh"),
+    (check_gelu, lambda x: F.gelu(x.clamp(-9, 9)), "right between -4 and 4"),
+    (check_gelu, lambda x: F.gelu(x).half().long(), "whole numbers"),
     (check_gelu, lambda x: x * torch.sigmoid(1.702 * x), "sigmoid approximation"),
     (check_gelu, F.silu, "SiLU"),
     (check_gelu, F.relu, "ReLU"),
@@ -83,6 +91,14 @@ WRONG = [
      "not the share that stays"),
     (check_dropout, lambda x, p, training: x * (torch.rand(x.shape[-1]) >= p) / (1 - p)
      if training else x, "its own luck"),
+    (check_dropout, lambda x, p, training: x * (torch.rand(x.shape[1:]) >= p) / (1 - p)
+     if training else x, "its own luck"),
+    (check_dropout, lambda x, p, training: x * (torch.rand(*x.shape[:2], 1) >= p) / (1 - p)
+     if training else x, "its own luck"),
+    (check_dropout, lambda x, p, training: dropout(x, 0.2, training), "with p = 0 everything"),
+    (check_dropout, F.dropout, "write it with torch.rand"),
+    (check_dropout, lambda x, p, training: torch.nn.Dropout(p).train(training)(x),
+     "write it with torch.rand"),
     (check_dropout, lambda x, p, training: dropout(x, p, training, seed=1), "new mask"),
     (check_dropout, lambda x, p, training: F.dropout(x, p, training, inplace=True), "x itself"),
     (check_pre_norm, lambda x, a, f, n, m: x, "nothing was added"),
@@ -127,7 +143,8 @@ RIGHT = [
     (check_gelu, lambda x: torch.tensor([v * (1 + math.erf(v / 2**0.5)) / 2 for v in x.tolist()])),
     (check_gelu, lambda x: torch.special.ndtr(x.double()) * x.double()),
     (check_dropout, dropout),
-    (check_dropout, F.dropout),
+    (check_dropout, lambda x, p, training: x.masked_fill(torch.rand(x.shape) < p, 0) / (1 - p)
+     if training else x),
     (check_dropout, lambda x, p, training: x.clone() if not training
      else torch.where(torch.rand(x.shape) < p, torch.zeros_like(x), x / (1 - p))),
     (check_dropout, lambda x, p, training: x * torch.bernoulli(torch.full_like(x, 1 - p)) / (1 - p)

@@ -33,6 +33,55 @@ def adamw_by_the_paper(weight, gradient, m, v, t, lr, beta1, beta2, eps, decay):
     weight -= update + lr * decay * weight
 
 
+def adam(weight, gradient, m, v, lr, beta1, beta2, eps, decay, hats=(1, 1), power=2, sign=1):
+    """AdamW with parts to be exchanged; hats: what m and v are divided by."""
+    m.lerp_(gradient, 1 - beta1)
+    v.lerp_(gradient**power, 1 - beta2)
+    weight.mul_(1 - lr * decay)
+    weight.sub_(sign * lr * m / hats[0] / ((v / hats[1]).sqrt() + eps))
+
+
+def halfway(weight, gradient, m, v, t, lr, beta1, beta2, eps, decay):
+    adam(weight, gradient, m, v, lr, beta1, beta2, eps, 0)
+
+
+def without_power(weight, gradient, m, v, t, lr, beta1, beta2, *rest):
+    adam(weight, gradient, m, v, lr, beta1, beta2, *rest, hats=(1 - beta1, 1 - beta2))
+
+
+def first_hat_only(weight, gradient, m, v, t, lr, beta1, *rest):
+    adam(weight, gradient, m, v, lr, beta1, *rest, hats=(1 - beta1**t, 1))
+
+
+def uphill(weight, gradient, m, v, t, lr, beta1, beta2, *rest):
+    adam(weight, gradient, m, v, lr, beta1, beta2, *rest, sign=-1,
+         hats=(1 - beta1**t, 1 - beta2**t))
+
+
+def hats_kept(weight, gradient, m, v, t, lr, beta1, beta2, *rest):
+    adamw(weight, gradient, m, v, t, lr, beta1, beta2, *rest)
+    m.div_(1 - beta1**t)
+    v.div_(1 - beta2**t)
+
+
+def betas_turned(weight, gradient, m, v, t, lr, beta1, beta2, *rest):
+    adamw(weight, gradient, m, v, t, lr, 1 - beta1, 1 - beta2, *rest)
+
+
+def betas_swapped(weight, gradient, m, v, t, lr, beta1, beta2, *rest):
+    adamw(weight, gradient, m, v, t, lr, beta2, beta1, *rest)
+
+
+def no_squares(weight, gradient, m, v, t, lr, beta1, beta2, *rest):
+    adam(weight, gradient, m, v, lr, beta1, beta2, *rest, power=1)
+
+
+def new_moments(weight, gradient, m, v, t, *rest):
+    first, second = m.clone(), v.clone()
+    adamw(weight, gradient, first, second, t, *rest)
+    m.copy_(first)
+
+
 def without_correction(weight, gradient, m, v, t, lr, beta1, beta2, eps, decay):
     adamw(weight, gradient, m, v, 10**9, lr, beta1, beta2, eps, decay)
 
@@ -86,7 +135,7 @@ def clip(gradients, limit):
 def clip_by_torch(gradients, limit):
     leaves = [torch.nn.Parameter(g.clone()) for g in gradients]
     for leaf, gradient in zip(leaves, gradients, strict=True):
-        leaf.grad = gradient
+        leaf.grad = gradient.clone()
     torch.nn.utils.clip_grad_norm_(leaves, limit)
     return [leaf.grad for leaf in leaves]
 
@@ -126,6 +175,26 @@ WRONG = [
     (check_adamw, decay_without_rate, "not multiplied by the learning rate"),
     (check_adamw, shrunk_after, "after the step"),
     (check_adamw, from_zero, "not a number"),
+    (check_adamw, halfway, "divided by 1 - beta**t and the weight does not decay"),
+    (check_adamw, without_power, "m and v are divided by 1 - beta; it is 1 - beta**t"),
+    (check_adamw, first_hat_only, "v is not corrected"),
+    (check_adamw, uphill, "goes uphill"),
+    (check_adamw, hats_kept, "kept after bias correction"),
+    (check_adamw, betas_turned, "changed places in m and v"),
+    (check_adamw, betas_swapped, "beta1 belongs to m"),
+    (check_adamw, no_squares, "it needs their squares"),
+    (check_adamw, new_moments, "v is still 0"),
+    (check_adamw, lambda weight, gradient, *rest: adamw(weight, gradient.mul_(2), *rest),
+     "the gradient itself was changed"),
+    (check_adamw, lambda weight, gradient, m, v, t, lr, *rest: adamw(
+        weight, gradient, m, v, t, 2 * lr, *rest), "m and v are right, the step is not"),
+    (check_adamw, lambda weight: None, "TypeError"),
+    (check_clip, lambda gradients, limit: [g.mul_(0.1) for g in gradients],
+     "gradients itself was changed; work on a copy"),
+    (check_clip, lambda gradients, limit: clip(gradients, limit)[0], "not a list"),
+    (check_resume, lambda run, state: run.model.load_state_dict(state.pop("model")),
+     "state itself was changed"),
+    (check_resume, lambda run, state: run.load(state), "AttributeError"),
     (check_decays, lambda model: None, "returns nothing"),
     (check_decays, lambda model: [], "no parameter decays"),
     (check_decays, lambda model: names(model, lambda name, p: True), "everything decays"),

@@ -49,11 +49,11 @@ def same(one: Any, other: Any, tolerance: float = 1e-4) -> bool:
         return len(one) == len(other) and all(
             same(a, b, tolerance) for a, b in zip(one, other, strict=True))
     try:
-        one, other = torch.as_tensor(one), torch.as_tensor(other)
+        one, other = (torch.as_tensor(value, dtype=torch.float64) for value in (one, other))
     except (TypeError, ValueError, RuntimeError, OverflowError):
         return type(one) is type(other) and one == other
     return one.shape == other.shape and one.device == other.device and torch.allclose(
-        one.double(), other.double(), atol=tolerance, rtol=tolerance, equal_nan=True)
+        one, other, atol=tolerance, rtol=tolerance, equal_nan=True)
 
 
 def expect(got: Any, right: Any, mistakes: dict[str, Any] | None = None,

@@ -5,9 +5,11 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from bertlib.attention import sinusoids
-from bertlib.checks import checker, expect, require, same
+from bertlib.checks import checker, expect, number, require, same
+from bertlib.checks.calling import watched
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -116,18 +118,15 @@ def check_tied_logits(answer):
     require(got.requires_grad, "no gradient reaches the table: it was detached or copied")
 
 
-@checker
-def check_masked_loss(answer):
-    """`answer(logits [B, T, V], labels [B, T])`: mean cross-entropy in nats where not -100."""
-    logits = 2 * random(2, 4, 5)
-    labels = torch.tensor([[-100, 3, -100, 0], [-100, -100, 2, -100]])
+def loss_mistakes(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Mistake in words -> the loss that it returns."""
     flat, targets = logits.flatten(0, 1), labels.flatten()
     used = targets != -100
     filled = targets.clamp(min=0)
     each = F.cross_entropy(flat, filled, reduction="none")  # [B*T]
     right = each[used].mean()
-    rows = (each * used).view(2, 4).sum(1) / used.view(2, 4).sum(1)  # [B]
-    mistakes = {
+    rows = (each * used).view(labels.shape).sum(1) / used.view(labels.shape).sum(1)  # [B]
+    return {
         "the sum is divided by all positions; divide it by the number of labels":
             (each * used).mean(),
         "positions without a label count as if their label were 0: padding is trained on":
@@ -147,12 +146,28 @@ def check_masked_loss(answer):
         "that is the logarithm of the mean; take the mean of the logarithms":
             -(-each).exp()[used].mean().log(),
     }
-    expect(answer(logits.clone(), labels.clone()), right, mistakes, "the loss is another number")
+
+
+@checker
+def check_masked_loss(answer):
+    """`answer(logits [B, T, V], labels [B, T])`: mean cross-entropy in nats where not -100."""
+    answer, called = watched(answer)
+    for seed, labels in enumerate(([[-100, 3, -100, 0], [-100, -100, 2, -100]],
+                                   [[6], [-100], [1]])):
+        labels = torch.tensor(labels)
+        logits = 2 * random(*labels.shape, 5 + 2 * seed, seed=seed)
+        expect(answer(logits.clone(), labels.clone()),
+               F.cross_entropy(logits.flatten(0, 1), labels.flatten()),
+               loss_mistakes(logits, labels) if seed == 0 else {},
+               "the loss is another number" if seed == 0 else
+               "right for logits [2, 4, 5], but not for [3, 1, 7]")
     large = torch.tensor([[[200.0, 0.0], [0.0, 0.0]]])  # [1, 2, V]
-    got = torch.as_tensor(answer(large, torch.tensor([[1, -100]])))
-    require(bool(got.isfinite().all()), "a logit of 200 makes infinity; use logsumexp, which "
-            "subtracts the largest logit before exp")
-    expect(got, torch.tensor(200.0), hint="with a logit of 200 the loss should be 200")
+    got = number(answer(large, torch.tensor([[1, -100]])))
+    require(not isinstance(got, float) or math.isfinite(got), "a logit of 200 makes infinity; use "
+            "logsumexp, which subtracts the largest logit before exp")
+    expect(got, 200.0, hint="with a logit of 200 the loss should be 200")
+    require("cross_entropy" not in called, "the loss is right, but F.cross_entropy makes it; do it "
+            "without")
 
 
 def bert_parts(vocab_size: int, seq_len: int, d_model: int, n_layer: int,
@@ -213,8 +228,13 @@ def size_mistakes(*sizes: int) -> dict[str, int]:
 def check_n_parameters(answer):
     """`answer(vocab_size, seq_len, d_model, n_layer, d_ff)`: the size of BERT, tied head."""
     sizes = (101, 17, 12, 3, 46)
-    right, got = sum(bert_parts(*sizes).values()), answer(*sizes)
-    hint = "" if got is None else f"for the sizes {sizes} it is off by {float(got) - right:+,.0f}"
-    expect(got, right, size_mistakes(*sizes), hint, tolerance=1e-9)
-    base = int(answer(30522, 512, 768, 12, 3072))
-    require(base == 109_514_298, f"BERT base has 109,514,298 parameters, it returns {base:,}")
+    built = []
+    note = register_module_parameter_registration_hook(lambda module, name, _: built.append(name))
+    with note:
+        right, got = sum(bert_parts(*sizes).values()), number(answer(*sizes))
+        off = f"{got - right:+,.0f}" if isinstance(got, int | float) else ""
+        expect(got, right, size_mistakes(*sizes), f"for the sizes {sizes} it is off by {off}", 1e-9)
+        base = answer(30522, 512, 768, 12, 3072)
+    expect(base, 109_514_298, hint=f"BERT base has 109,514,298 parameters, it returns {base}",
+           tolerance=1e-12)
+    require(not built, "the number is right, but a model was built to count it; do it without")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from bertlib.bert import BertConfig
 from bertlib.blocks import Block
 from bertlib.checks import checker, expect, mistakes, require, same
+from bertlib.checks.calling import watched
 
 # What may go wrong in a LayerNorm: each part, its right choice first, then mistakes in words.
 NORM_CHOICES: dict[str, dict[Any, str]] = {
@@ -20,7 +21,8 @@ NORM_CHOICES: dict[str, dict[Any, str]] = {
     "correction": {0: "", 1: "the variance is the unbiased one (divided by D - 1); divide by D"},
     "eps": {"inside": "", "outside": "eps is added outside the root; it belongs inside",
             "none": "eps was forgotten", "both": "eps was added twice"},
-    "root": {0.5: "", 1.0: "you divide by the variance; divide by its square root"},
+    "root": {0.5: "", 1.0: "you divide by the variance; divide by its square root",
+             0.0: "the mean comes off, but nothing is divided by the root of the variance"},
     "gain": {True: "", False: "the gain was forgotten"},
     "shift": {True: "", False: "the shift was forgotten"},
 }
@@ -49,6 +51,10 @@ def check_layer_norm(answer):
     expect(got, right, wrong | {"nothing was done to x": x},
            "over the last axis: subtract the mean, divide by the root of (variance + eps), times "
            "gain, plus shift")
+    wide = 5 + torch.randn(1, 5, 7, generator=draw)
+    gain, shift = torch.randn(2, 7, generator=draw)
+    expect(answer(wide, gain, shift, 1e-5), F.layer_norm(wide, (7,), gain, shift, 1e-5),
+           hint="right for [2, 3, 4] and eps 0.3, but not for [1, 5, 7] and eps 0.00001")
 
 
 @checker
@@ -73,10 +79,9 @@ def check_gelu(answer):
         "halve it: 1 + erf runs from 0 to 2": 2 * x * below,
         "that is x times the share *above* x": x * (1 - below),
     }
-    got = answer(x.clone())
-    if isinstance(got, Tensor):
-        got = got.to(x.dtype)
-    expect(got, x * below, mistakes, "x * (1 + erf(x / sqrt 2)) / 2", tolerance=1e-5)
+    expect(answer(x.clone()), x * below, mistakes, "x * (1 + erf(x / sqrt 2)) / 2", tolerance=1e-5)
+    expect(answer(torch.tensor([-40.0, 0.0, 40.0])), torch.tensor([0.0, 0.0, 40.0]),
+           hint="right between -4 and 4, but -40, 0 and 40 should become 0, 0 and 40")
 
 
 def _dropout_calls(answer, x: Tensor, p: float) -> list[Tensor]:
@@ -93,7 +98,8 @@ def _dropout_calls(answer, x: Tensor, p: float) -> list[Tensor]:
 @checker
 def check_dropout(answer):
     """answer(x, p, training) -> x with a share p set to 0 and the rest scaled, if training."""
-    p, x = 0.2, torch.linspace(1, 2, 40_000).view(200, 200)
+    answer, called = watched(answer)
+    p, x = 0.2, torch.linspace(1, 2, 40_000).view(20, 40, 50)  # [B, T, D]
     one, two, plain, whole = _dropout_calls(answer, x, p)
     require(bool((plain != 0).all()), "it drops in evaluation, too (training=False)")
     require(not same(plain, x * (1 - p)), "in evaluation you multiply by 1 - p: the way of 2014; "
@@ -104,8 +110,9 @@ def check_dropout(answer):
     require(share > 0, "nothing was dropped in training")
     require(abs(share - (1 - p)) > 0.05, f"{share:.0%} were dropped: p is the share that goes, "
             "not the share that stays")
-    lines = bool((gone.all(0) | ~gone.any(0)).all()) or bool((gone.all(1) | ~gone.any(1)).all())
-    require(not lines, "whole rows or columns are dropped together; each number has its own luck")
+    lines = [bool((gone.all(dim) | ~gone.any(dim)).all()) for dim in range(x.ndim)]
+    require(not any(lines), "whole rows or columns are dropped together; each number has its own "
+            "luck")
     require(abs(share - p) < 0.02, f"a share of {share:.2f} was dropped with p = {p}")
     require(not torch.equal(gone, two == 0), "each call must draw a new mask; this one repeats")
     ratio = (one / x)[~gone]
@@ -115,6 +122,8 @@ def check_dropout(answer):
         require(not same(ratio, torch.full_like(ratio, value)), words)
     require(same(ratio, torch.full_like(ratio, 1 / (1 - p))), "what stays must be x / (1 - p)")
     require(float((whole != x).float().mean()) < 1e-3, "with p = 0 everything stays as it is")
+    require(not any("dropout" in name for name in called), "the values are right, but a dropout of "
+            "PyTorch makes them; write it with torch.rand")
 
 
 def pre_norm_mistakes(x: Tensor, attend, think, norm_1, norm_2) -> dict[str, Tensor]:

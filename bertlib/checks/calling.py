@@ -132,7 +132,7 @@ def alike(one: Any, other: Any) -> bool:
 class Calls(TorchFunctionMode):
     """While it is entered, `names` collects which functions of PyTorch are called."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.names: set[str] = set()
 

@@ -9,80 +9,50 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bertlib.bert import BertConfig, BertForMaskedLM
-from bertlib.checks import Answer, checker, expect, require, same
-
-LR, BETA1, BETA2, EPS, DECAY = 0.1, 0.9, 0.99, 1e-2, 0.5  # a large eps and decay: mistakes show
-STEPS = 3
-
-
-def gradient_of(step: int) -> Tensor:
-    """Gradients [3] of very different size, the same at each call."""
-    return torch.tensor([1.0, -0.02, 30.0]) * (1 + 0.5 * step)
-
-
-def run_adamw(correct: bool = True, eps_inside: bool = False, l2: bool = False,
-              decay: float = DECAY, keep: bool = True, after: bool = False,
-              squared: bool = True) -> list[Tensor]:
-    """The weights after each of three steps, rightly or with one mistake."""
-    weight, m, v = torch.tensor([1.0, 2.0, -3.0]), torch.zeros(3), torch.zeros(3)
-    seen = []
-    for t in range(1, STEPS + 1):
-        gradient = gradient_of(t) + (decay * weight if l2 else 0)
-        if not keep:
-            m, v = torch.zeros(3), torch.zeros(3)
-        m = BETA1 * m + (1 - BETA1) * gradient
-        v = BETA2 * v + (1 - BETA2) * (gradient**2 if squared else gradient.abs())
-        m_hat = m / (1 - BETA1**t) if correct else m
-        v_hat = v / (1 - BETA2**t) if correct else v
-        root = (v_hat + EPS).sqrt() if eps_inside else v_hat.sqrt() + EPS
-        shrink, step = 1 - (0 if l2 else LR * decay), LR * m_hat / root
-        weight = (weight - step) * shrink if after else weight * shrink - step
-        seen.append(weight)
-    return seen
+from bertlib.checks import checker, expect, mistakes, require, same
+from bertlib.checks.adamw import (
+    BETA1,
+    BETA2,
+    DECAY,
+    EPS,
+    LR,
+    MOMENTS,
+    MOVES,
+    START,
+    STEPS,
+    gradient_of,
+    run_adamw,
+)
+from bertlib.checks.calling import Answer, alike, copied
 
 
 @partial(checker, guard=False)
 def check_adamw(answer: Answer) -> None:
     """`answer(weight, gradient, m, v, t, lr, beta1, beta2, eps, decay)` changes weight, m and v."""
-    weight, m, v = torch.tensor([1.0, 2.0, -3.0]), torch.zeros(3), torch.zeros(3)
+    weight, m, v = START.clone(), torch.zeros(3), torch.zeros(3)
     seen = []
     for t in range(1, STEPS + 1):
         gradient = gradient_of(t)
         answer(weight, gradient, m, v, t, LR, BETA1, BETA2, EPS, DECAY)
         require(same(gradient, gradient_of(t)), "the gradient itself was changed; m and v keep it")
-        seen.append(weight.clone())
-    start = torch.tensor([1.0, 2.0, -3.0])
-    require(not same(seen[-1], start), "the weight did not move; change it in place, with sub_ or "
+        seen.append([weight.clone(), m.clone(), v.clone()])
+    require(not same(weight, START), "the weight did not move; change it in place, with sub_ or "
             "-= (weight = weight - ... makes a new tensor)")
-    require(bool(torch.stack(seen).isfinite().all()), "the weight is infinite or not a number: at "
-            "the first step t is 1, and 1 - beta**0 would be 0")
-    plain = [start - LR * gradient_of(1)]
-    require(not same(seen[:1], plain), "that is plain gradient descent; m, v and decay are missing")
-    moved = bool(m.any()) and bool(v.any())
+    require(not same(seen[0][0], START - LR * gradient_of(1)), "that is plain gradient descent; m, "
+            "v and decay are missing")
+    for name, value in (("m", m), ("v", v)):
+        require(bool(value.any()), f"{name} is still 0: update m and v in place (lerp_, mul_, "
+                "add_), or the next step knows nothing of this one")
     right = run_adamw()
-    if moved or not same(seen, run_adamw(keep=False)):
-        expect(seen, right, {
-            "bias correction is missing: m and v start at 0 and must be divided by 1 - beta**t":
-                run_adamw(correct=False),
-            "the decay was added to the gradient: that is Adam with L2, where it is divided by the "
-            "root, too; shrink the weight itself": run_adamw(l2=True),
-            "eps stands inside the root; it is added after it": run_adamw(eps_inside=True),
-            "the weight does not decay": run_adamw(decay=0.0),
-            "the decay is not multiplied by the learning rate": run_adamw(decay=DECAY / LR),
-            "v averages absolute values; it needs the squares of the gradients":
-                run_adamw(squared=False),
-            "the weight was shrunk after the step; shrink the weight from before it":
-                run_adamw(after=True),
-            "there is no memory: each step sees only its own gradient": run_adamw(keep=False),
-        }, _adamw_hint(seen, right))
-    require(moved, "m and v are still 0: update them in place (lerp_, mul_, add_), or the next "
-            "step knows nothing of this one")
-
-
-def _adamw_hint(seen: list[Tensor], right: list[Tensor]) -> str:
-    if not same(seen[0], right[0]):
-        return "the first step is wrong already"
-    return "the first step is right, the next is not: look at how m and v are carried on"
+    wrong = mistakes(MOMENTS, lambda choice: [row[1:] for row in run_adamw(**choice)], 2)
+    expect([row[1:] for row in seen], [row[1:] for row in right], wrong,
+           "m or v is wrong already; m is beta1 * m + (1 - beta1) * gradient, v the same with "
+           "beta2 and the square of the gradient")
+    require(bool(torch.stack([row[0] for row in seen]).isfinite().all()), "the weight is infinite "
+            "or not a number: at the first step t is 1, and 1 - beta**0 would be 0")
+    wrong = mistakes(MOVES, lambda choice: [row[0] for row in run_adamw(**choice)], 2)
+    expect([row[0] for row in seen], [row[0] for row in right], wrong, "m and v are right, the "
+           "step is not: the weight times 1 - lr * decay, minus lr * m_hat / (sqrt(v_hat) + eps)")
 
 
 SHARED = {"head.decoder.weight": "encoder.embeddings.token.weight"}  # one tensor, two names
@@ -167,7 +137,8 @@ def check_clip(answer: Answer) -> None:
     for gradients, limit in CLIP_CASES:
         own = [g.clone() for g in gradients]
         got = answer(own, limit)
-        got = list(got)
+        require(isinstance(got, list | tuple), f"it returns {type(got).__name__}, not a list of "
+                "tensors")
         require(len(got) == len(gradients), f"{len(got)} tensors came back, not {len(gradients)}")
         require(all(isinstance(g, Tensor) for g in got), "return a list of tensors")
         wrong = {words: value for words, value in clip_mistakes(gradients, limit).items()
@@ -203,10 +174,6 @@ def go(run: ToyRun, steps: int) -> list[float]:
 
 def toy_state(run: ToyRun) -> dict[str, Any]:
     """All that the run is; no tensor is shared with it."""
-    def copied(value):
-        if isinstance(value, dict):
-            return {key: copied(part) for key, part in value.items()}
-        return value.clone() if isinstance(value, Tensor) else value
     return copied({"model": run.model.state_dict(), "optimizer": run.optimizer.state_dict(),
                    "random": torch.get_rng_state(), "place": run.place})
 
@@ -232,17 +199,10 @@ def check_resume(answer: Answer) -> None:
         straight = go(whole, 3)
         run = toy_run()
         answer(run, state)
+        require(alike(state, wanted), "state itself was changed; others may want to go on from it")
         found = toy_state(run)
         for part, words in LOST.items():
-            require(_alike(found[part], wanted[part]), words)
+            require(alike(found[part], wanted[part]), words)
         require(go(run, 3) == straight, "all parts are there, but the losses differ")
     finally:
         torch.set_rng_state(kept)
-
-
-def _alike(one: Any, other: Any) -> bool:
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_alike(one[key], other[key]) for key in one)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(_alike, one, other))
-    return bool(torch.equal(one, other)) if isinstance(one, Tensor) else one == other
