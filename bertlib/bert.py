@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from bertlib.attention import causal_bias, distance_bias, padding_bias, sinusoids
 from bertlib.blocks import ACTIVATIONS, Block
-from bertlib.plumbing.device import as_multiplied
 from bertlib.plumbing.files import InputError, nearest
 
 MOST = {"vocab_size": 10_000_000, "seq_len": 100_000, "d_model": 65_536, "n_head": 1_024,
@@ -176,8 +175,6 @@ class Encoder(nn.Module):
             )
         bias = self.scores_bias(input_ids, attention_mask)
         x = self.embeddings(input_ids, token_type_ids)  # [B, T, D]
-        if self.config.norm == "post":  # normed anew in each block, so that few digits do
-            x = as_multiplied(x)
         collect = (lambda state: None) if layers is None else layers.append
         collect(x)
         for block in self.blocks[:-1]:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bertlib.attention import MultiHeadAttention
+from bertlib.plumbing.device import as_multiplied
 
 
 def squared_relu(x: Tensor) -> Tensor:
@@ -56,6 +57,8 @@ class Block(nn.Module):
         `keep` drops all other positions after the values are mixed: exact, since from there on
         each token is on its own, and most of a last block's work is saved. `past`: as in attention.
         """
+        if not self.pre_norm:  # it is normed anew below, so that few digits do
+            x = as_multiplied(x)
         mixed = self.attention(self.attention_norm(x) if self.pre_norm else x, bias, past)
         if keep is not None:
             x, mixed = x.flatten(0, 1)[keep], mixed.flatten(0, 1)[keep]  # [K, D]

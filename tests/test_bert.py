@@ -217,7 +217,7 @@ def test_under_autocast_only_a_stream_that_is_normed_anew_has_few_digits(norm):
     with torch.autocast("cpu", torch.bfloat16):
         model.encoder(ids, layers=states)
         loss = model(ids, labels=labels).loss
-    assert {state.dtype for state in states} == {
+    assert {state.dtype for state in states[1:]} == {
         torch.bfloat16 if norm == "post" else torch.float32}
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(model(ids, labels=labels).loss.item(), rel=5e-3)

@@ -103,7 +103,7 @@ def test_a_wrong_feed_forward_is_told_what_is_wrong(answer, words, diagnosed):
 
 
 @pytest.mark.parametrize("answer, words", [
-    (changed(Block, "post", Block.pre), "post-norm: the norm comes after the addition; this is pre"),
+    (changed(Block, "post", Block.pre), "post-norm: the norm comes after the addition; this"),
     (changed(Block, "pre", Block.post), "pre-norm: the norm stands after the addition"),
     (changed(Block, "pre", slip_in_published_code), "residual is taken from the normed x"),
     (changed(Block, "post", slip_in_published_code), "after the addition, of x itself"),
