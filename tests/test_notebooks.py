@@ -62,8 +62,11 @@ def test_each_figure_has_alt_text_and_a_line_in_words(path):
     notebook = load(path)["cells"]
     for number, cell in enumerate(notebook):
         for output in cell.get("outputs", []):
+            page = "".join(output.get("data", {}).get("text/html", ""))
             if "image/png" in output.get("data", {}):
                 assert output["metadata"]["image/png"]["alt"]
+            if "image/png" in output.get("data", {}) or "<img" in page:
+                assert page.count("<img") == len(re.findall(r'<img [^>]*alt="[^"]{20}', page))
                 assert source(notebook[number + 1]).startswith("*In one line: ")
 
 

@@ -14,8 +14,10 @@ STORY = ["corpus", "tokens", "masking", "packing", "prepare_mlm_dataset", "data"
 PLUMBING = ["files", "commands", "records", "lines", "texts", "vocab", "words",
             "dataset_header", "dataset_file", "dataset_folder", "device", "ranks", "interrupts",
             "states", "runlog", "runs", "page", "live", "contexts"]
+PICTURES = ["maps", "zoom_puzzle", "zoom_attention", "zoom_model"]  # figures of the whole story
 LAST = ["checks", "bench"]  # nobody imports them
-ORDER = [*(f"plumbing.{name}" for name in PLUMBING), "figures", *STORY, *LAST]
+ORDER = [*(f"plumbing.{name}" for name in PLUMBING), "figures", *STORY,
+         *(f"figures.{name}" for name in PICTURES), *LAST]
 PACKAGE = PROJECT / "bertlib"
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 DOORS = ("bertlib.plumbing",)  # no modules of their own
@@ -24,7 +26,8 @@ DOORS = ("bertlib.plumbing",)  # no modules of their own
 def room(module: str) -> str:
     """Where a module such as bertlib.checks.tokens stands in ORDER."""
     parts = module.split(".")[1:]
-    return ".".join(parts[:2]) if parts[0] == "plumbing" else parts[0]
+    two = ".".join(parts[:2])
+    return two if parts[0] == "plumbing" or two in ORDER else parts[0]
 
 
 def module(path) -> str:
