@@ -42,7 +42,7 @@ def by_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Weights [n, m] as int8 [n, m] and the float of each row [n] that they are times.
 
     A row's largest weight is 127 or -127. Source: Jacob et al. 2018, section 2.1, without zero
-    points; a row at a time as in Krishnamoorthi 2018, section 2.5 (per channel).
+    points, and with a scale for each row.
     """
     scale = weight.abs().amax(1) / 127  # [n]
     whole = weight / scale.clamp(min=torch.finfo(torch.float32).tiny)[:, None]
