@@ -15,7 +15,7 @@ PLUMBING = ["files", "commands", "records", "lines", "texts", "vocab", "words",
             "dataset_header", "dataset_file", "dataset_folder", "device", "ranks", "interrupts",
             "states", "runlog", "runs", "page", "live", "contexts"]
 PICTURES = ["maps", "zoom_puzzle", "zoom_attention", "zoom_model"]  # figures of the whole story
-LAST = ["checks", "bench"]  # nobody imports them
+LAST = ["page", "checks", "bench"]  # nobody imports them
 ORDER = [*(f"plumbing.{name}" for name in PLUMBING), "figures", *STORY,
          *(f"figures.{name}" for name in PICTURES), *LAST]
 PACKAGE = PROJECT / "bertlib"
@@ -46,7 +46,7 @@ def test_modules_are_short_ordered_and_explained(path):
             assert node.end_lineno - node.lineno < 40, node.name
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bertlib."):
             here, imported = room(module(path)), room(node.module)
-            same = here == imported in ("checks", "bench", "huggingface", "figures")
+            same = here == imported in ("page", "checks", "bench", "huggingface", "figures")
             assert same or ORDER.index(imported) < ORDER.index(here), node.module
             assert same or imported not in LAST, node.module
     for node in tree.body:
