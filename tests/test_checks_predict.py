@@ -26,6 +26,8 @@ RANKS = [
     (lambda x, y: x.softmax(1).gather(1, y[:, None])[:, 0], "not its rank"),
     (lambda x, y: (x >= x.gather(1, y[:, None])).sum(1), "very same logit"),
     (lambda x, y: (1 + beaten(x, y))[:, None], "shape"),
+    (lambda x, y: 1 + beaten(x, y) if len(x) != 2 else torch.tensor([1, 1]), "but not for [2, 4]"),
+    (lambda x, y: 1 + beaten(x.sub_(1), y), "x itself was changed"),
     (lambda x, y: None, "returns nothing"),
 ]
 
@@ -100,6 +102,9 @@ CALIBRATION = [
     (with_nan, "without guesses"),
     (lambda c, r, bins: sum(s * gap(c, r, i) ** 2 for i, s in bins_of(c, r, bins)), "squared"),
     (lambda c, r, bins: 0.123, "in each bin"),
+    (lambda c, r, bins: right_error(c, r, 5), "but not for 60 in 7"),
+    (lambda c, r, bins: gaps(c, r, bins), "the shape is (5,), one number is asked"),
+    (lambda c, r, bins: str(right_error(c, r, bins)), "it returns str, not a number"),
 ]
 
 
@@ -158,6 +163,9 @@ LIKELIHOOD = [
     (lambda m, i, k: likelihood(m, i, k, log=torch.log2), "base 2"),
     (lambda m, i, k: likelihood(m, i, k, log=torch.log10), "base 10"),
     (putting_back, "ids itself was changed"),
+    (lambda m, i, k: likelihood(m, i, 4), "and mask_id=5"),
+    (lambda m, i, k: likelihood(m, i, k, [1, 2, 3]), "IndexError"),
+    (lambda m, i, k: m(i).logits.sum(), "your line"),
 ]
 
 
@@ -200,6 +208,8 @@ PIECES = [
     (lambda t, s: [p for p in zip(t, s, strict=True) if "#" not in p[0]], "dropped"),
     (forgetful, "last word is lost"),
     (ends_badly, "ends in a word piece"),
+    (lambda t, s: merged(["##" if x == "#" else x for x in t], s), "a lone # begins a word"),
+    (lambda t, s: [t.pop(), s], "t itself was changed"),
     (lambda t, s: {"the": 0.5}, "four pairs"),
 ]
 

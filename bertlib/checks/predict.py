@@ -14,8 +14,7 @@ from bertlib.checks import checker, expect, require, same
 @checker
 def check_rank(answer):
     """`answer(logits [K, V], labels [K])` returns the rank of each true word, 1 for the best."""
-    draw = torch.Generator().manual_seed(0)
-    logits = torch.randn(9, 11, generator=draw)
+    logits = torch.randn(9, 11, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([3, 0, 10, 7, 7, 2, 5, 9, 1])
     own = logits.gather(1, labels[:, None])  # [K, 1]
     right, low = 1 + (logits > own).sum(1), 1 + (logits < own).sum(1)
@@ -35,6 +34,8 @@ def check_rank(answer):
     expect(answer(tied, torch.tensor([2, 1, 0])), torch.tensor([1, 1, 3]),
            hint="a word with the very same logit does not beat the truth; count only those that "
                 "are strictly above it")
+    expect(answer(logits[:2, :4].clone(), labels[:2]), 1 + (logits[:2, :4] > own[:2]).sum(1),
+           hint="right for logits [9, 11], but not for [2, 4]")
 
 
 @checker
@@ -98,6 +99,7 @@ def calibration_mistakes(confidence: Tensor, hit: Tensor, bins: int) -> dict[str
     return {
         "": right,
         "it is still 0": 0.0,
+        "it is not a number: a bin without guesses has no mean; skip it": math.nan,
         "the bins are weighted equally; weight each by the number of its guesses":
             sum(gaps) / len(gaps),
         "the bins are weighted equally, the empty one too; weight by the number of guesses":
@@ -129,11 +131,11 @@ def check_calibration_error(answer):
     confidence, hit, bins = torch.tensor(CONFIDENCE), torch.tensor(RIGHT).float(), 5
     mistakes = calibration_mistakes(confidence, hit, bins)
     right = mistakes.pop("")
-    got = answer(confidence.clone(), hit.clone(), bins)
-    is_nan = got is not None and bool(torch.as_tensor(got).isnan().any())
-    require(not is_nan, "it is not a number: a bin without guesses has no mean; skip it")
-    expect(got, right, mistakes,
+    expect(answer(confidence.clone(), hit.clone(), bins), right, mistakes,
            "in each bin |accuracy - mean confidence|, weighted by its share of the guesses")
+    confidence, hit = torch.rand(2, 60, generator=torch.Generator().manual_seed(1))
+    expect(answer(confidence, hit.round(), 7), calibration_mistakes(confidence, hit.round(), 7)[""],
+           hint="right for 14 guesses in 5 bins, but not for 60 in 7")
 
 
 def tiny() -> BertForMaskedLM:
@@ -203,10 +205,13 @@ def check_pseudo_log_likelihood(answer):
     model, ids, mask = tiny(), torch.tensor([2, 5, 7, 6, 3]), 4
     mistakes = likelihood_mistakes(model, ids, mask)
     right, sent = mistakes.pop(""), ids.clone()
-    got = answer(model, sent, mask)
-    require(got is not None, "it returns nothing; end with return")
+    require((got := answer(model, sent, mask)) is not None, "it returns nothing; end with return")
     expect(got, right, mistakes, "hide each word alone, add up ln p(word)")
     require(same(sent, ids), "ids itself was changed; work on a copy")
+    for others, mask in (([2, 1, 3], 4), ([2, 6, 6, 0, 1, 6, 3], 5)):
+        ids = torch.tensor(others)
+        expect(answer(model, ids.clone(), mask), likelihood_mistakes(model, ids, mask)[""],
+               hint=f"right for five ids, but not for {others} and mask_id={mask}")
 
 
 @checker
@@ -241,3 +246,5 @@ def check_merge_pieces(answer):
     }, "four pairs (word, share) in the order of the text; 'spoken' has 0.8 x 0.5 x 0.25 = 0.1")
     expect(answer(["a", "##b"], [0.5, 0.5]), [("ab", 0.25)],
            hint="a text that ends in a word piece comes out wrong")
+    expect(answer(["a", "#", "##1"], [0.5, 0.25, 0.5]), [("a", 0.5), ("#1", 0.125)],
+           hint="a lone # begins a word; only a leading ## goes on: a # ##1 are the words a and #1")

@@ -72,6 +72,11 @@ def check_join(answer: Answer) -> None:
 @checker
 def check_replay(answer: Answer) -> None:
     """A word cut by replaying the learned merges, oldest first, on its letters."""
+    judge_replay(answer)
+
+
+def judge_replay(answer: Answer) -> None:
+    """`NotYet` unless answer(word, merges) returns the pieces that the merges make of a word."""
     def ask(word, *merges):
         got = answer(word, list(merges))
         require(not isinstance(got, str), "it returns one text; return a list of pieces")
@@ -113,6 +118,11 @@ def check_replay(answer: Answer) -> None:
 @checker
 def check_spans(answer: Answer) -> None:
     """Greedy longest match, with the place of each piece in the word; [UNK] for the whole."""
+    judge_spans(answer)
+
+
+def judge_spans(answer: Answer) -> None:
+    """`NotYet` unless answer(word, vocab) returns (piece, start, end) of the longest match."""
     vocab = {"s", "sea", "shells", "##s", "##sh", "##shell", "##e", "##a", "##h", "##l", "a"}
 
     def ask(word):
