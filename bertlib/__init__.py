@@ -11,6 +11,7 @@ Read the modules in the order of the notebooks; each imports only those before i
     huggingface                                models that travel: a run's, ours, BERT's own
     predict, samples                           what was learned
     highlight, widget, analysis                guesses as a page, to play with, counted in parts
+    finetune                                   a model that judges texts, from a table of examples
 
 Behind doors: `plumbing` makes it robust (its own list tells how) and knows nothing of BERT;
 `figures` draws for the lessons; `checks` holds the checkers of their exercises; `bench` measures.
