@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bertlib.bert import BertForMaskedLM
 from bertlib.data import Dataset
@@ -30,7 +30,7 @@ TOKENS_AT_ONCE = 2048  # of questions that go through the model together
 
 
 @contextmanager
-def evaluation(model: BertForMaskedLM) -> Iterator[None]:
+def evaluation(model: nn.Module) -> Iterator[None]:
     """Dropout off; the model is left in the mode it was in, whatever happens."""
     was_training = model.training
     model.eval()

@@ -10,8 +10,8 @@ from bertlib.plumbing.files import PROJECT
 STORY = ["corpus", "tokens", "masking", "packing", "prepare_mlm_dataset", "data", "attention",
          "blocks", "bert", "counts", "told", "baselines", "settings", "optim", "checkpoint",
          "scoring", "trainer", "parameters", "pretrain", "huggingface", "predict", "samples",
-         "highlight", "widget", "analysis", "gpt"]  # what the lessons read, in their order
-PLUMBING = ["files", "commands", "records", "lines", "texts", "vocab", "words",
+         "highlight", "widget", "analysis", "gpt", "finetune"]  # what lessons read, in their order
+PLUMBING = ["files", "commands", "records", "lines", "texts", "tables", "metrics", "vocab", "words",
             "dataset_header", "dataset_file", "dataset_folder", "device", "ranks", "interrupts",
             "states", "runlog", "runs", "page", "live", "contexts"]
 PICTURES = ["maps", "zoom_puzzle", "zoom_attention", "zoom_model"]  # figures of the whole story
@@ -46,7 +46,8 @@ def test_modules_are_short_ordered_and_explained(path):
             assert node.end_lineno - node.lineno < 40, node.name
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bertlib."):
             here, imported = room(module(path)), room(node.module)
-            same = here == imported in ("page", "checks", "bench", "huggingface", "figures")
+            same = here == imported in ("page", "checks", "bench", "huggingface", "figures",
+                                        "finetune")
             assert same or ORDER.index(imported) < ORDER.index(here), node.module
             assert same or imported not in LAST, node.module
     for node in tree.body:
