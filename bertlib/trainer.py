@@ -72,8 +72,6 @@ class Trainer:
         self.checkpoints = Checkpoints(self.folder / "checkpoints", self.settings.keep_checkpoints,
                                        expected_bytes(self.model))
 
-    # -- where the run stands ------------------------------------------------------------
-
     def progress(self, ahead: int = 0) -> float:
         """The share of the run that is done `ahead` steps from now, by training time or steps."""
         share, minutes = (self.step + ahead) / self.settings.max_iters, self.settings.budget_minutes
@@ -98,8 +96,6 @@ class Trainer:
             set_random_state(self.device, state["random"][self.ranks.rank])
         elif random:  # there were fewer ranks
             torch.manual_seed(self.ranks.seed(self.settings.seed, self.step))
-
-    # -- one step ------------------------------------------------------------------------
 
     def fetch(self, progress: float) -> Portion:
         """The micro batches of the step at `progress`: their size and masks follow the recipe."""
@@ -218,19 +214,21 @@ class Trainer:
             self.checkpoints.save(state, self.step)
         self.saved = self.step
 
-    def _look(self, whole: bool = False) -> Score:
-        """Validate, and write down where the run stands; each rank scores its share.
-
-        The weights that did best on the way are kept; the `whole` is another exam.
-        """
-        chunks = self.settings.final_chunks if whole else self.settings.val_chunks
+    def _exam(self, chunks: int) -> Score:
+        """Score on the first so many chunks, 0 for all; each rank on its share."""
         share = in_order(self.val, self.masker, 64, chunks, self.ranks.rank, self.ranks.world)
         score = evaluate(self.model, share, self.device, self.dtype, self.ranks)
         self._require_finite(score.loss)
+        return score
+
+    def _look(self, whole: bool = False, keep: bool = True) -> Score:
+        """Validate and write it down; `keep` the weights if they did best on the way so far."""
+        chunks = self.settings.final_chunks if whole else self.settings.val_chunks
+        score = self._exam(chunks)
         if not whole:
             self.score = score
-        if self.ranks.is_writer and self.step and not whole:
-            self.checkpoints.save_best(self.model.state_dict(), self.step, score.loss, chunks)
+            if keep and self.step and self.ranks.is_writer:
+                self.checkpoints.save_best(self.model.state_dict(), self.step, score.loss, chunks)
         self.log.write("whole" if whole else "val", self.step, loss=score.loss,
                        accuracy=score.accuracy, masked=score.count, tokens=self.tokens,
                        seconds=round(self.seconds, 2))

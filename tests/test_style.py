@@ -59,7 +59,7 @@ def test_the_map_tells_each_module_of_the_story_in_order():
     import bertlib
     lines = bertlib.__doc__.split("\n\n")[2].splitlines()
     assert [name for line in lines for name in line.strip().split("  ")[0].split(", ")] == STORY
-    assert len(STORY) <= 26
+    assert len(STORY) <= 27
     rooms = {room(module(path)) for path in MODULES if module(path) not in DOORS}
     assert rooms == set(ORDER)
 

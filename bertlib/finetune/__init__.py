@@ -114,15 +114,19 @@ class Tuner(Trainer):
         """As in pretraining, but the end when validation has settled."""
         return 1.0 if self.settled else super().progress(ahead)
 
-    def _examine(self, chunks: int) -> Score:
+    def _exam(self, chunks: int) -> Score:
+        """As in pretraining; of numbers the accuracy is the share of the variance explained."""
+        score = super()._exam(chunks)
+        right = max(0.0, 1 - score.loss) if self.tuning.regression else score.accuracy
+        return score._replace(accuracy=right)
+
+    def _look(self, whole: bool = False, keep: bool = True) -> Score:
         """Keep the best weights, and settle, only at looks that a run has which nobody stopped."""
         every = self.settings.val_interval
         planned = self.step % every == 0 or self.step == self.settings.max_iters
-        score = super()._examine(chunks if planned else len(self.val))
+        score = super()._look(whole, keep and planned)
         best, wait = self.checkpoints.best, self.tuning.patience * every
         self.settled = planned and bool(wait and best and self.step - best["step"] >= wait)
-        if self.tuning.regression:  # instead: the share of the variance that is explained
-            self.score = score = score._replace(accuracy=max(0.0, 1 - score.loss))
         return score
 
 
