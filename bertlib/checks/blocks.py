@@ -126,7 +126,7 @@ def check_dropout(answer):
             "PyTorch makes them; write it with torch.rand")
 
 
-def _pre_norm_mistakes(x: Tensor, attend, think, norm_1, norm_2) -> dict[str, Tensor]:
+def pre_norm_mistakes(x: Tensor, attend, think, norm_1, norm_2) -> dict[str, Tensor]:
     """What known mistakes in a pre-norm block return."""
     h = x + attend(norm_1(x))
     post = norm_1(x + attend(x))
@@ -174,7 +174,7 @@ def check_pre_norm(answer):
         norm.bias.copy_(torch.randn(4, generator=draw))
     given = (lambda h: mix @ h @ wide[:, :4], lambda h: F.gelu(h @ wide) @ back, norm_1, norm_2)
     middle = x + given[0](norm_1(x))
-    expect(answer(x, *given), middle + given[1](norm_2(middle)), _pre_norm_mistakes(x, *given),
+    expect(answer(x, *given), middle + given[1](norm_2(middle)), pre_norm_mistakes(x, *given),
            "first x = x + attend(norm_1(x)), then the same with think and norm_2")
 
 
