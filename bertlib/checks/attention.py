@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bertlib.attention import padding_bias
 from bertlib.checks import checker, expect, mistakes, require, same
 
 MIXES = "heads are split by a reshape that mixes tokens; cut the features, then transpose"
@@ -154,22 +155,28 @@ CHOICES: dict[str, dict[Any, str]] = {
 }
 
 
-def _whole(x: Tensor, matrices: dict[str, Tensor], n_head: int, mask: Tensor, c: dict) -> Tensor:
-    """Multi-head attention with one choice for each part, right or wrong."""
-    batch, length, width = x.shape
+def mix(parts: dict[str, Tensor], n_head: int, bias: Tensor, c: dict) -> Tensor:
+    """Multi-head attention with one choice for each part of `CHOICES`, right or wrong.
+
+    parts: "q", "k", "v" and "x", each [B, T, D]; bias broadcasts to [B, H, T, T].
+    """
+    batch, length, width = parts["x"].shape
     n_head = n_head if c["heads"] else 1
     shape = (batch, n_head, length, width // n_head)
-    parts = {name: x @ (w if c["side"] else w.T) for name, w in matrices.items()} | {"x": x}
     cut = [_split(parts[name], n_head) if c["split"] == "right" else parts[name].reshape(shape)
            for name in c["roles"]]
     scale = {"root": shape[-1]**0.5, "none": 1.0, "full": shape[-1], "wide": width**0.5}
     scores = cut[0] @ cut[1].transpose(-2, -1) / scale[c["scale"]]
-    keys = mask[:, None, None, :]
-    if c["mask"] == "before":
-        scores = scores.masked_fill(~keys, -math.inf)
-    weights = scores.softmax(c["dim"])
-    mixed = (weights * keys if c["mask"] == "after" else weights) @ cut[2]
-    return mixed.reshape(x.shape) if c["merge"] == "view" else mixed.transpose(1, 2).flatten(2)
+    weights = (scores + bias if c["mask"] == "before" else scores).softmax(c["dim"])
+    mixed = (weights * bias.exp() if c["mask"] == "after" else weights) @ cut[2]
+    merged = mixed.transpose(1, 2).flatten(2)
+    return mixed.reshape(parts["x"].shape) if c["merge"] == "view" else merged
+
+
+def _whole(x: Tensor, matrices: dict[str, Tensor], n_head: int, mask: Tensor, c: dict) -> Tensor:
+    """The same from x [B, T, D], matrices [D, D] and the mask [B, T] of padding."""
+    parts = {name: x @ (w if c["side"] else w.T) for name, w in matrices.items()} | {"x": x}
+    return mix(parts, n_head, padding_bias(mask), c)
 
 
 @checker

@@ -5,6 +5,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,13 @@ def guarded(answer: Answer) -> Answer:
     return call
 
 
+def method(thing: Any, name: str) -> Answer:
+    """The method or part `name` of what an answer made; `NotYet` if there is none."""
+    if not hasattr(thing, name):
+        raise NotYet(f"the class {type(thing).__name__} has no '{name}'")
+    return getattr(thing, name)
+
+
 def told(error: Exception) -> str:
     """The name of an error and all that it says, in one line."""
     words = " ".join(str(error).split())
@@ -101,19 +109,27 @@ def _patience(home: str) -> Iterator[None]:
 
 def _name(answer: Answer, given: tuple, named: dict[str, Any], value: Any) -> str:
     """What the answer calls that value."""
-    bound = inspect.signature(answer).bind(*given, **named).arguments
+    bound = inspect.signature(getattr(answer, "forward", answer)).bind(*given, **named).arguments
     return next((name for name, one in bound.items() if one is value), "what it was given")
 
 
 def copied(value: Any) -> Any:
-    """A copy that shares no tensor, array, list, dictionary or set with `value`."""
+    """A copy that shares no tensor, array, list, dictionary, set or dataclass with `value`."""
     if isinstance(value, dict):
         return {key: copied(part) for key, part in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **copied(_parts(value)))
     if isinstance(value, list | tuple | set):
-        return type(value)(map(copied, value))
+        parts = map(copied, value)
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     if isinstance(value, Tensor):
         return value.detach().clone()
     return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def _parts(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass by name."""
+    return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 def alike(one: Any, other: Any) -> bool:
@@ -122,6 +138,8 @@ def alike(one: Any, other: Any) -> bool:
         return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(alike, one, other))
+    if is_dataclass(one) and type(one) is type(other):
+        return alike(_parts(one), _parts(other))
     if isinstance(one, Tensor | np.ndarray):
         one, other = torch.as_tensor(one), torch.as_tensor(other)
         return one.shape == other.shape and bool(

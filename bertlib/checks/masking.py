@@ -28,9 +28,14 @@ from bertlib.checks.draws import (
 
 
 @checker
-@torch.random.fork_rng(devices=[])
 def check_choose(answer):
     """choose(ids [B, T], special, rate, generator) -> flat positions [K], ascending."""
+    judge_choose(answer)
+
+
+@torch.random.fork_rng(devices=[])
+def judge_choose(answer: Answer) -> None:
+    """`NotYet` unless the answer is what `check_choose` asks for."""
     ids, special = page(), torch.tensor([PAD, CLS, SEP])
 
     def call(generator, ids=ids, rate=RATE):
@@ -55,9 +60,14 @@ def check_choose(answer):
 
 
 @checker
-@torch.random.fork_rng(devices=[])
 def check_replace(answer):
     """replace(labels [K], mask_id, ordinary, generator) -> what is shown instead [K]."""
+    judge_replace(answer)
+
+
+@torch.random.fork_rng(devices=[])
+def judge_replace(answer: Answer) -> None:
+    """`NotYet` unless the answer is what `check_replace` asks for."""
     labels = ORDINARY[500 + torch.arange(20_000) % 40]  # few: one sees where random words are from
 
     def call(generator, labels=labels):
