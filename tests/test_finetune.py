@@ -163,30 +163,41 @@ class Stop:
             os.kill(os.getpid(), signal.SIGINT)
 
 
+def stop_and_go_on(start, rows, out, tuning, step=8, dies=True) -> bytes:
+    """The weights of a run that stopped at a step, and was called again."""
+    try:
+        assert tune(start, *rows, out, tuning, watch=Stop(step, dies)) is None
+    except SystemExit:
+        assert dies
+    kept = Checkpoints(out.with_name(f"{out.name}.training") / "runs" / "run0" / "checkpoints")
+    assert (kept.best and kept.best["step"]) == (6 if step > 6 else None) and not out.exists()
+    assert tune(start, *rows, out, tuning)["best_step"] > 8
+    assert not (kept.folder.parents[1] / "run1").exists()
+    return (out / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def straight(start, rows, tmp_path_factory) -> bytes:
+    """The weights of a run that nobody stopped."""
+    out = tmp_path_factory.mktemp("straight") / "out"
+    tune(start, *rows, out, QUICK)
+    return (out / "model.safetensors").read_bytes()
+
+
 @pytest.mark.parametrize(("step", "dies", "minutes"), [
     (8, True, 0.0), (8, True, 5.0), (8, False, 5.0), (4, False, 5.0)])
-def test_a_stopped_run_ends_with_the_same_weights_bit_for_bit(start, rows, tmp_path, monkeypatch,
+def test_a_stopped_run_ends_with_the_same_weights_bit_for_bit(start, rows, straight, tmp_path,
                                                               step, dies, minutes):
     """It stops between looks at validation: what is seen there must not become the best."""
-    tuning = Tuning(**asdict(QUICK) | dict(epochs=2, dropout=0.2, checkpoint_minutes=minutes))
-    tune(start, *rows, tmp_path / "straight", tuning)
-    weights = {}
-    for name in ("resumed", "forgot"):
-        out = tmp_path / name
-        try:
-            assert tune(start, *rows, out, tuning, watch=Stop(step, dies)) is None
-        except SystemExit:
-            assert dies
-        kept = Checkpoints(tmp_path / f"{name}.training" / "runs" / "run0" / "checkpoints")
-        assert (kept.best and kept.best["step"]) == (6 if step > 6 else None)
-        assert not out.exists()
-        if name == "forgot":  # the control: dropout draws other numbers
-            monkeypatch.setattr("bertlib.trainer.set_random_state", lambda *state: None)
-        assert tune(start, *rows, out, tuning)["best_step"] > 8
-        assert not (tmp_path / f"{name}.training" / "runs" / "run1").exists()
-        weights[name] = (out / "model.safetensors").read_bytes()
-    assert weights["resumed"] == (tmp_path / "straight" / "model.safetensors").read_bytes()
-    assert (weights["resumed"] == weights["forgot"]) is (not kept.entries)  # as it began anew
+    tuning = Tuning(**asdict(QUICK) | dict(checkpoint_minutes=minutes))
+    assert stop_and_go_on(start, rows, tmp_path / "out", tuning, step, dies) == straight
+
+
+def test_a_run_that_forgot_its_random_state_ends_elsewhere(
+        start, rows, straight, tmp_path, monkeypatch):
+    monkeypatch.setattr("bertlib.trainer.set_random_state", lambda *state: None)
+    tuning = Tuning(**asdict(QUICK) | dict(checkpoint_minutes=0.0))
+    assert stop_and_go_on(start, rows, tmp_path / "out", tuning) != straight
 
 
 def test_other_rows_settings_or_weights_begin_another_run(start, rows, tmp_path):

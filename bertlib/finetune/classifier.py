@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bertlib.bert import Encoder
-from bertlib.finetune.examples import Examples
+from bertlib.finetune.examples import Examples, in_batches
 from bertlib.plumbing.metrics import confusion, of_classes, of_numbers
 from bertlib.plumbing.tables import Row, class_numbers, values
 from bertlib.predict import evaluation
@@ -91,7 +91,7 @@ def judge(model: Classifier, examples: Examples) -> Tensor:
     device = next(model.parameters()).device
     logits = torch.empty(len(examples), len(model.labels))
     with evaluation(model):
-        for index in examples.by_length(AT_ONCE):
+        for index in in_batches(examples.lengths, AT_ONCE):
             batch = examples.frozen(index).to(device)
             out = model(batch.input_ids, batch.positions, attention_mask=batch.attention_mask)
             logits[index] = out.logits.cpu()

@@ -1,6 +1,6 @@
 """Texts as a model reads them: ids in batches of about one length."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -35,11 +35,6 @@ class Examples:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def by_length(self, size: int) -> Iterator[np.ndarray]:
-        """The places of all of them, so many at a time, the shortest first."""
-        order = np.argsort(self.lengths, kind="stable")
-        yield from (order[start : start + size] for start in range(0, len(order), size))
-
     def frozen(self, index: slice | np.ndarray, masker: None = None) -> Masked:
         """A batch of those at `index`, padded to its longest; the name is that of `Dataset`."""
         chosen = np.arange(len(self))[index]
@@ -49,26 +44,26 @@ class Examples:
                       None if real.all() else real)
 
 
+def in_batches(lengths: np.ndarray, size: int) -> list[np.ndarray]:
+    """The places of all texts, so many in a batch, the shortest first; the last may have fewer."""
+    order = np.argsort(lengths, kind="stable")
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
 class LengthBatches:
-    """Endless training batches of about one length, each example once an epoch.
+    """Endless training batches of about one length, shuffled; each example comes once an epoch.
 
-    Shuffled examples are sorted by length, POOL batches of them at a time, and the batches are
-    shuffled again. All depends only on `seed` and on how many batches came before.
+    For each epoch all lengths are changed by up to a tenth, so that others are together. All
+    depends only on `seed` and on how many batches came before.
     """
-
-    POOL = 50
 
     def __init__(self, examples: Examples, size: int, seed: int):
         self.examples, self.size, self.seed = examples, size, seed
         self._open(0)
 
     def _open(self, epoch: int) -> None:
-        draw = np.random.default_rng((self.seed, epoch))
-        order, many = draw.permutation(len(self.examples)), self.POOL * self.size
-        lengths, batches = self.examples.lengths, []
-        for pool in (order[start : start + many] for start in range(0, len(order), many)):
-            pool = pool[np.argsort(lengths[pool], kind="stable")]
-            batches += [pool[start : start + self.size] for start in range(0, len(pool), self.size)]
+        draw, lengths = np.random.default_rng((self.seed, epoch)), self.examples.lengths
+        batches = in_batches(lengths * draw.uniform(0.9, 1.1, len(lengths)), self.size)
         self.batches = [batches[number] for number in draw.permutation(len(batches))]
         self.epoch, self.cursor = epoch, 0
 
