@@ -59,9 +59,10 @@ def train(given: argparse.Namespace, texts: list[str]) -> None:
     if report is None:
         raise KeyboardInterrupt("all is saved, and the same command goes on from there")
     for name in ("val", "test"):
-        found = {key: value for key, value in (report[name] or {}).items() if key != "confusion"}
-        told = ", ".join(f"{key} {value:.4g}" for key, value in found.items() if value is not None)
-        print(f"{given.out}: {name}: {told}" if found else "", end="\n" if found else "")
+        told = [f"{key} {value:.4g}" for key, value in (report[name] or {}).items()
+                if key != "confusion" and value is not None]
+        if told:
+            print(f"{given.out}: {name}: {', '.join(told)}")
 
 
 def main(arguments: list[str] | None = None) -> None:
