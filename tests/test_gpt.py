@@ -172,7 +172,16 @@ def test_it_writes_until_the_end_of_a_document_or_of_its_context():
     with torch.no_grad():
         wanted = model(full[None, :-1]).logits[0, -1].argmax()
     assert sample(model, full[:-1], 50, 0.0)[-1] == wanted
-    assert not model.training and sample(model.train(), ids, 1, 0.0).numel() and model.training
+    assert torch.equal(sample(model.train(), ids, 50, 0.0), sample(model.eval(), ids, 50, 0.0))
+
+
+def test_a_text_is_gone_on_with_and_a_model_left_in_its_mode():
+    model = gpt().train()
+    ids = torch.tensor([SPECIAL.cls, 3, 4])  # no [SEP]: it would be over
+    wanted = sample(model, ids, 9, 0.0, stop=SPECIAL.sep).tolist()
+    assert write(model, SMALL, "w3 w4", 9, temperature=0.0) == SMALL.decode(wanted)
+    assert len(wanted) > 5 and model.training
+    assert write(model, SMALL, "w3", 9, temperature=0.0) != SMALL.decode(wanted)
 
 
 @pytest.mark.parametrize(("how", "said"), [
