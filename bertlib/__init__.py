@@ -8,13 +8,16 @@ Read the modules in the order of the notebooks; each imports only those before i
     counts, told, baselines                    what it knows before it learns, and must beat
     settings, optim, checkpoint, scoring       what learning needs: one step, its state, one score
     trainer, parameters, pretrain              the loop, and the whole job
-    huggingface                                models that travel: a run's, ours, BERT's own
+    huggingface                                models that travel: runs, ours, BERT's and GPT-2's
     predict, samples                           what was learned
     highlight, widget, analysis                guesses as a page, to play with, counted in parts
+    gpt                                        the same blocks, looking back only: they write
+    finetune                                   a model that judges texts, from a table of examples
 
 Behind doors: `plumbing` makes it robust (its own list tells how) and knows nothing of BERT;
-`figures` draws for the lessons; `checks` holds the checkers of their exercises; `bench` measures.
-Nothing imports the last two.
+`figures` draws for the lessons, its maps and zooms from the whole story; `page` makes a model one
+HTML file that needs no Python; `checks` holds the checkers of the exercises; `bench` measures.
+Nothing imports the last three.
 
 Letters in shape comments, defined once, here:
     B  sequences in a batch          H  attention heads

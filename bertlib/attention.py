@@ -32,6 +32,11 @@ def padding_bias(attention_mask: Tensor, dtype: torch.dtype = torch.float32) -> 
     return bias.masked_fill(~attention_mask.bool(), -math.inf)[:, None, None, :]
 
 
+def causal_bias(length: int, device: torch.device | None = None) -> Tensor:
+    """Scores to add so that nobody reads what comes after it: [T, T], 0 or -inf."""
+    return torch.full((length, length), -math.inf, device=device).triu(1)
+
+
 def distance_bias(heads: tuple[tuple[float, int], ...], length: int) -> Tensor:
     """A fixed preference of each head for a distance: [1, H, T, T].
 
@@ -80,13 +85,19 @@ class MultiHeadAttention(nn.Module):
         q, k = self.queries_and_keys(x)
         return explicit_attention(q, k, k, bias)[1]
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor | None = None,
+                past: list[Tensor] | None = None) -> Tensor:
         """x [B, T, D], bias broadcasting to [B, H, T, T] -> mixed values [B, T, D].
 
         The output projection is left to the block, which may need it at a few positions only.
+        `past` holds keys and values of P tokens before x, which are read, too: those of x join
+        them, and bias then broadcasts to [B, H, T, P + T].
         """
         q, k = self.queries_and_keys(x)
         v = self.split(self.value(x))
+        if past is not None:
+            past.append(torch.stack((k, v)))  # [2, B, H, T, D/H]
+            k, v = torch.cat(past, dim=-2)  # [B, H, P + T, D/H] each
         dropout = self.dropout if self.training else 0.0
         bias = None if bias is None else bias.to(q.dtype)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)

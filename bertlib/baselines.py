@@ -17,6 +17,7 @@ is one number a place, fitted on held-out training text (a log-linear model of s
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -46,32 +47,39 @@ DOUBT = 32.0  # a vote is log(1 + count / (DOUBT p)): so many words are needed t
 HOLES, VOTES = 1_024, 2**23  # whose votes are counted at once, at most: holes, words at all of them
 
 
-def baselines(parts: Parts, puzzle: Masked, vocab_size: int, special_ids: list[int],
-              neighbours: bool = True) -> dict[str, float]:
-    """What a model must beat on a puzzle, by the training chunks in `parts`.
+def baselines(parts: Parts, puzzles: Sequence[Masked], vocab_size: int, special_ids: list[int],
+              neighbours: bool = True, ahead: bool = False) -> list[dict[str, float]]:
+    """What a model must beat on each of some puzzles, by the training chunks in `parts`.
 
     uniform: loss of knowing nothing, ln V. unigram: loss of the training frequencies.
     most_frequent: accuracy of always answering the most frequent word. left, both, six: loss and
     accuracy of knowing the neighbours; they take a minute, `neighbours=False` skips them.
+    `ahead` is for puzzles of `NextToken`, which ask for the token after a place: of the neighbours
+    only the left one is known then, the token at that place.
     """
-    parts, labels = list(parts), puzzle.labels
+    parts = list(parts)
     counts = word_counts(parts, vocab_size)
     counts[special_ids] = 0
-    found = {
+    answers = [{
         "uniform_loss": math.log(vocab_size),
-        "unigram_loss": float(-unigram_bias(counts)[labels].mean()),
+        "unigram_loss": float(-unigram_bias(counts)[puzzle.labels].mean()),
         "most_frequent_id": int(counts.argmax()),
-        "most_frequent_accuracy": float((labels == counts.argmax()).float().mean()),
-    }
+        "most_frequent_accuracy": float((puzzle.labels == counts.argmax()).float().mean()),
+    } for puzzle in puzzles]
     if neighbours:
         text = np.concatenate([ids.numpy() for ids in parts])  # [N, T]
-        left, right = beside(puzzle.input_ids.numpy(), vocab_size)
-        holes, words = puzzle.positions.numpy(), labels.numpy()
         known = Neighbours.fit(text, vocab_size, special_ids)
-        found |= known.score(left[holes], right[holes], words)
-        near = around(puzzle.input_ids.numpy(), vocab_size)[holes]
-        found |= Surroundings.fit(text, vocab_size, special_ids).score(near, words)
-    return found
+        more = None if ahead else Surroundings.fit(text, vocab_size, special_ids)
+        for puzzle, found in zip(puzzles, answers, strict=True):
+            ids, holes, words = (part.numpy() for part in
+                                 (puzzle.input_ids, puzzle.positions, puzzle.labels))
+            if more is None:
+                found |= known.score_left(ids.ravel()[holes], words)
+                continue
+            left, right = beside(ids, vocab_size)
+            found |= known.score(left[holes], right[holes], words)
+            found |= more.score(around(ids, vocab_size)[holes], words)
+    return answers
 
 
 class Neighbours:
@@ -137,12 +145,17 @@ class Neighbours:
         product = self._rows(left) * self._rows(right + self.size) / self.p.astype(np.float32)
         return product / product.sum(1, keepdims=True)  # [n, V]
 
-    def score(self, left: ndarray, right: ndarray, labels: ndarray) -> dict[str, float]:
-        """Loss and accuracy of both answers, at holes with these neighbours and true words."""
-        both, best = self.both(left, right, labels)
+    def score_left(self, left: ndarray, labels: ndarray) -> dict[str, float]:
+        """Loss and accuracy of the answer by the left neighbour, where these are the true words."""
         return {
             "left_loss": float(-np.log(self.one(left, labels)).mean()),
             "left_accuracy": float((self.best_one(left) == labels).mean()),
+        }
+
+    def score(self, left: ndarray, right: ndarray, labels: ndarray) -> dict[str, float]:
+        """Loss and accuracy of both answers, at holes with these neighbours and true words."""
+        both, best = self.both(left, right, labels)
+        return self.score_left(left, labels) | {
             "both_loss": float(-np.log(both).mean()),
             "both_accuracy": float((best == labels).mean()),
         }

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bertlib.attention import distance_bias, padding_bias, sinusoids
+from bertlib.attention import causal_bias, distance_bias, padding_bias, sinusoids
 from bertlib.blocks import ACTIVATIONS, Block
 from bertlib.plumbing.files import InputError, nearest
 
@@ -34,11 +34,13 @@ class BertConfig:
     d_ff: int = 0
     dropout: float = 0.1
     attention_dropout: float = 0.1
+    causal: bool = False  # GPT: each token reads those before it only, and predicts the next one
     norm: str = "post"  # "pre": norm before the sublayer, and one more at the end
     position: str = "learned"  # "sinusoidal", or "distance": a bias per head, see distance_heads
     distance_heads: tuple[tuple[float, int], ...] = ()  # (slope, offset) a head, then repeated
     n_token_type: int = 2  # 0: none
-    activation: str = "gelu"  # "relu2"
+    embedding_norm: bool = True
+    activation: str = "gelu"  # "relu2", "gelu_new"
     tied: bool = True  # the decoder shares the token embeddings
     head_transform: bool = True  # dense + activation + norm before the decoder
     bias: bool = True  # in linear layers and norms
@@ -75,7 +77,7 @@ class BertConfig:
 
     @classmethod
     def preset(cls, name: str, **changes) -> "BertConfig":
-        """A named shape, with `changes`: bert_base, wiki (the published run), fast, small, tiny."""
+        """A named shape, with `changes`: bert_base, wiki (as published), gpt, fast, small, tiny."""
         if name not in PRESETS:
             raise InputError(f"There is no model preset '{name}'. {nearest(name, PRESETS)}")
         return cls(**PRESETS[name] | changes)
@@ -86,6 +88,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "wiki": dict(seq_len=128, n_layer=6, dropout=0.35, attention_dropout=0.35, norm="pre",
                  position="sinusoidal", n_token_type=0, tied=False, head_transform=False,
                  norm_eps=1e-5),
+    "gpt": dict(causal=True, norm="pre", embedding_norm=False, n_token_type=0, norm_eps=1e-5,
+                activation="gelu_new", head_transform=False, zero_init=True),
     "fast": dict(seq_len=128, d_model=256, n_head=4, n_layer=4, dropout=0.0, attention_dropout=0.0,
                  norm="pre", position="distance", n_token_type=0, activation="relu2",
                  head_transform=False, bias=False, qk_norm=True, norm_eps=1e-5, zero_init=True,
@@ -97,7 +101,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class Embeddings(nn.Module):
-    """Token + position + token type, normed: ids [B, T] -> [B, T, D]."""
+    """Token + position + token type, normed: ids [B, T] from place `first` on -> [B, T, D]."""
 
     waves: Tensor | None
 
@@ -110,16 +114,17 @@ class Embeddings(nn.Module):
         self.register_buffer("waves", waves, persistent=False)
         types = config.n_token_type
         self.token_type = nn.Embedding(types, width) if types else None
-        self.norm = nn.LayerNorm(width, eps=config.norm_eps, bias=config.bias)
+        norm = nn.LayerNorm(width, eps=config.norm_eps, bias=config.bias)
+        self.norm = norm if config.embedding_norm else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-        length = input_ids.shape[1]
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None, first=0) -> Tensor:
+        places = slice(first, first + input_ids.shape[1])
         x = self.token(input_ids)  # [B, T, D]
         if self.position is not None:
-            x = x + self.position.weight[:length]  # [T, D]
+            x = x + self.position.weight[places]  # [T, D]
         if self.waves is not None:
-            x = x + self.waves[:length]  # [T, D]
+            x = x + self.waves[places]  # [T, D]
         if self.token_type is not None:
             kinds = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
             x = x + self.token_type(kinds)
@@ -137,21 +142,22 @@ class Encoder(nn.Module):
         self.embeddings = Embeddings(config)
         self.blocks: Sequence[Block] = nn.ModuleList(  # type: ignore[assignment]
             Block(config) for _ in range(config.n_layer))
-        pre = config.norm == "pre"
         norm = nn.LayerNorm(config.d_model, eps=config.norm_eps, bias=config.bias)
-        self.final_norm = norm if pre else nn.Identity()
-        prefer = config.position == "distance"
+        self.final_norm = norm if config.norm == "pre" else nn.Identity()
         pattern = config.distance_heads * (config.n_head // max(1, len(config.distance_heads)))
-        table = distance_bias(pattern, config.seq_len) if prefer else None
+        table = distance_bias(pattern, config.seq_len) if config.position == "distance" else None
         self.register_buffer("distance", table, persistent=False)
 
     def scores_bias(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor | None:
-        """What is added to all attention scores: padding and distance, or None if neither."""
+        """What is added to all attention scores: padding, distance, the future; or None."""
         bias = None if attention_mask is None else padding_bias(attention_mask)
         if self.distance is not None:
             length = input_ids.shape[1]
             near = self.distance[:, :, :length, :length]  # [1, H, T, T]
             bias = near if bias is None else bias + near
+        if self.config.causal:
+            later = causal_bias(input_ids.shape[1], input_ids.device)  # [T, T]
+            bias = later if bias is None else bias + later
         return bias
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None,

@@ -5,11 +5,13 @@ Xiong et al. 2020 (the norm before the sublayer: trains without warm-up).
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bertlib.attention import MultiHeadAttention
+from bertlib.plumbing.device import as_multiplied
 
 
 def squared_relu(x: Tensor) -> Tensor:
@@ -17,7 +19,10 @@ def squared_relu(x: Tensor) -> Tensor:
     return F.relu(x).square()
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu2": squared_relu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu, "relu2": squared_relu,
+    "gelu_new": partial(F.gelu, approximate="tanh"),  # GPT-2's, by transformers' name
+}
 
 
 class FeedForward(nn.Module):
@@ -45,13 +50,16 @@ class Block(nn.Module):
         self.ffn_norm = nn.LayerNorm(config.d_model, eps=config.norm_eps, bias=config.bias)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, bias: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor | None = None, keep: Tensor | None = None,
+                past: list[Tensor] | None = None) -> Tensor:
         """x [B, T, D] -> [B, T, D], or with `keep` [K] (flat positions) -> [K, D].
 
         `keep` drops all other positions after the values are mixed: exact, since from there on
-        each token is on its own, and most of a last block's work is saved.
+        each token is on its own, and most of a last block's work is saved. `past`: as in attention.
         """
-        mixed = self.attention(self.attention_norm(x) if self.pre_norm else x, bias)
+        if not self.pre_norm:  # it is normed anew below, so that few digits do
+            x = as_multiplied(x)
+        mixed = self.attention(self.attention_norm(x) if self.pre_norm else x, bias, past)
         if keep is not None:
             x, mixed = x.flatten(0, 1)[keep], mixed.flatten(0, 1)[keep]  # [K, D]
         added = self.dropout(self.attention.output(mixed))

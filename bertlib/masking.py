@@ -1,13 +1,15 @@
-"""Choose tokens, hide them, remember the answers: the puzzle that BERT learns from.
+"""Choose tokens, hide them, remember the answers: the puzzle that BERT learns from, and GPT's.
 
 Source: Devlin et al. 2018, section 3.1, task 1: 15% of the tokens are predicted; of those 80%
-become [MASK], 10% a random word and 10% stay as they are.
+become [MASK], 10% a random word and 10% stay as they are. Radford et al. 2018, section 3.1: the
+next token is predicted from those before it.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bertlib.plumbing.files import InputError
@@ -137,3 +139,34 @@ class Masker:
             labels,
             None if attention_mask.all() else attention_mask,
         )
+
+
+def objective(causal: bool) -> str:
+    """What a model's puzzles ask for; the losses of two objectives say nothing of each other."""
+    return "next token" if causal else "hidden words"
+
+
+class NextToken(Masker):
+    """GPT's puzzle, always the same: nothing is hidden, and each token asks for the one after it.
+
+    Words are asked for, and the [SEP] after a document. What stands in the last place of a chunk is
+    not: [SEP] or [PAD], whatever the text, so that to know it is no merit.
+    """
+
+    def __init__(self, tokenizer: Tokenizer):
+        super().__init__(tokenizer)
+        self.maskable[tokenizer.special.sep] = True
+
+    def ask(self, ids: Tensor) -> Masked:
+        """The puzzle of ids [B, T]; padding stands last in a row, where nobody reads it."""
+        asked = F.pad(self.maskable[ids[:, 1:-1]], (0, 2))  # [B, T], of the next token
+        positions = asked.flatten().nonzero().flatten()  # [K]
+        return Masked(ids, positions, ids.flatten()[positions + 1])
+
+    def __call__(self, ids: Tensor, generator: torch.Generator, rate: float | None = None):
+        """As `ask`; nothing is drawn."""
+        return self.ask(ids)
+
+    def puzzle(self, ids: Tensor, positions: Tensor, labels: Tensor, replaced: Tensor) -> Masked:
+        """As `ask`, whatever a file hides."""
+        return self.ask(ids)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bertlib.bert import BertForMaskedLM
 from bertlib.data import Dataset
@@ -30,7 +30,7 @@ TOKENS_AT_ONCE = 2048  # of questions that go through the model together
 
 
 @contextmanager
-def evaluation(model: BertForMaskedLM) -> Iterator[None]:
+def evaluation(model: nn.Module) -> Iterator[None]:
     """Dropout off; the model is left in the mode it was in, whatever happens."""
     was_training = model.training
     model.eval()
@@ -87,9 +87,12 @@ def guess_page(model: BertForMaskedLM, tokenizer: Tokenizer, puzzle: Masked,
 def question(model: BertForMaskedLM, tokenizer: Tokenizer, text: str) -> list[int]:
     """The ids of a text.
 
-    Raises `InputError` if it has no [MASK] or more tokens than the model takes, or if it cannot be
-    encoded.
+    Raises `InputError` if it has no [MASK] or more tokens than the model takes, if it cannot be
+    encoded, or if the model predicts no hidden words.
     """
+    if model.config.causal:
+        raise InputError("This model predicts the next token and no hidden words; let it write "
+                         "with bertlib.gpt.")
     ids, max_tokens = tokenizer.encode(text), model.config.seq_len
     if tokenizer.special.mask not in ids:
         raise InputError(f"The text {short(text, 60)} has no [MASK]; put one where to guess.")

@@ -1,8 +1,9 @@
-"""Pretrain a BERT: a base folder with data in, a run folder with a model out.
+"""Pretrain a BERT, or a GPT: a base folder with data in, a run folder with a model out.
 
 Example usage:
 python -m bertlib.pretrain --preset cpu --label english
 python -m bertlib.pretrain --preset cuda --base wiki --label wiki103 --max-iters 30000
+python -m bertlib.pretrain --preset cpu --architecture gpt
 torchrun --nproc-per-node 8 -m -- bertlib.pretrain --preset cuda --label wiki103
 
 Under torchrun each GPU, or each CPU process, takes its share of every batch: batch_size is that
@@ -26,7 +27,7 @@ from bertlib.checkpoint import Checkpoints
 from bertlib.counts import start_from_counts
 from bertlib.data import EMBEDDED, Batches, Dataset, ensure_datasets, load_dataset
 from bertlib.figures.plots import save_plot
-from bertlib.masking import Masker, MaskingConfig
+from bertlib.masking import Masker, NextToken, objective
 from bertlib.parameters import command_request
 from bertlib.plumbing.dataset_file import read_header
 from bertlib.plumbing.files import PROJECT, InputError, note, short
@@ -54,7 +55,8 @@ def load_data(settings: Settings, base: Path, label: str,
     """Training batches and validation split of `label`, made from the texts if missing."""
     files = ensure_datasets(base, label, settings.seq_len)
     val = load_dataset(files.val, tokenizer)
-    masker = Masker(tokenizer, MaskingConfig())
+    is_causal = settings.model_config(len(tokenizer)).causal
+    masker = NextToken(tokenizer) if is_causal else Masker(tokenizer)
     batches = Batches(files.train, masker, tokenizer, settings.seed, settings.dynamic_masks)
     batches.require(settings.batch_size)
     return batches, val
@@ -163,16 +165,28 @@ def is_finished(folder: Path) -> bool:
 
 def describe(trainer: Trainer, score: Score, label: str, preset: str,
              neighbours: bool = True) -> dict[str, Any]:
-    """The result of a run with its conditions and its baselines, as plain values."""
+    """The result of a run with its conditions and its baselines, as plain values.
+
+    "on_the_way" has the last point of the run's curve: another exam, of fewer chunks.
+    """
     settings, train, val = trainer.settings, trainer.batches.data, trainer.val
-    header, scored = val.header, val.frozen(slice(settings.final_chunks or None), trainer.masker)
+    header, way, parts = val.header, trainer.score, train.slices()
+    special, counted = header.special, "masked_words"
+    if ahead := trainer.model.config.causal:  # all that `NextToken` asks for is a word
+        special, counted = [i for i in special if i != header.origin.special_ids.sep], "next_tokens"
+        parts = (ids[:, :-1] for ids in parts)
+    exams = [val.frozen(slice(chunks or None), trainer.masker)
+             for chunks in (settings.final_chunks, settings.val_chunks)]
+    whole, first = baselines(parts, exams, header.vocab_size, special, neighbours, ahead)
     return {
         "preset": preset, "label": label, "source": header.origin.source,
-        "held_out": header.origin.unit,
-        "val_loss": score.loss, "val_accuracy": score.accuracy, "masked_words": score.count,
+        "held_out": header.origin.unit, "objective": objective(ahead),
+        "val_loss": score.loss, "val_accuracy": score.accuracy, counted: score.count,
         "tokens": trainer.tokens, "steps": trainer.step, "minutes": trainer.seconds / 60,
         "train_tokens": train.ids.size, "data_seed": header.seed, **trainer.learner.conditions(),
-        **baselines(train.slices(), scored, header.vocab_size, header.special, neighbours),
+        **whole,
+        "on_the_way": {"chunks": settings.val_chunks, "val_loss": way.loss,
+                       "val_accuracy": way.accuracy, counted: way.count, **first},
     }
 
 
@@ -183,9 +197,9 @@ def main(arguments: list[str] | None = None) -> None:
                       preset=asked.preset)
     if not Ranks.here().is_writer:
         return
-    last = read_metrics(folder, "val")[-1]
+    last = read_metrics(folder, "val", "whole")[-1]
     print(f"{folder}: step {last['step']}, validation loss {last['loss']:.3f} nats, "
-          f"accuracy {last['accuracy']:.1%}")
+          f"accuracy {last['accuracy']:.1%} ({objective(asked.settings.model_config(1).causal)})")
     if Ranks.here().world == 1 and not is_finished(folder):
         raise KeyboardInterrupt("all is saved, and the same command goes on from there")
 

@@ -12,7 +12,10 @@ from bertlib.plumbing.ranks import ALONE, Ranks
 
 
 class Score(NamedTuple):
-    """Validation: mean loss in nats, share of right guesses, number of masked words."""
+    """Validation: mean loss in nats, share of right guesses, number of masked words.
+
+    Of a causal model these are all words and ends of documents: see `masking.NextToken`.
+    """
 
     loss: float
     accuracy: float
@@ -48,8 +51,9 @@ def flops_per_token(config: BertConfig, mask_rate: float) -> float:
     6 a weight (nanoGPT's count, Chowdhery et al. 2022, appendix B), with the head and the last
     block's output and feed-forward counted at masked positions only, and 12 L D T for attention.
     With `mask_rate` 1 it is the count of a model that computes everything at all positions, as
-    Hugging Face's does: 6 (L (4 D^2 + 2 D d_ff) + D^2 + D V) + 12 L D T.
+    Hugging Face's does: 6 (L (4 D^2 + 2 D d_ff) + D^2 + D V) + 12 L D T. So it is of a causal one.
     """
+    mask_rate = 1.0 if config.causal else mask_rate
     width, layers = config.d_model, config.n_layer
     mixing, own = 3 * width**2, width**2 + 2 * width * config.d_ff  # a block's weights
     head = width * config.vocab_size + (width**2 if config.head_transform else 0)

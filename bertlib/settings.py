@@ -96,7 +96,8 @@ class Settings:
     max_iters: int = 60_000
     weight_decay: float = 0.01
     # the rest of a recipe
-    architecture: str = "wiki"  # a preset of BertConfig, for what has no name above
+    architecture: str = "wiki"  # a preset of BertConfig, for what has no name above; "gpt"
+    # predicts the next token, and masks are of no account
     attention_dropout: float = 0.35  # of attention weights; above 0 fused kernels may not run
     optimizer: str = "adamw"  # "muon": Muon for hidden matrices, AdamW for the rest
     matrix_learning_rate: float = 0.02  # Muon's

@@ -61,7 +61,7 @@ class Trainer:
         self.step = self.tokens = 0
         self.seconds = 0.0  # of training, validation and saving left out
         self.position = batches.state()
-        self.log, self.score = RunLog(None), Score(math.nan, math.nan, 0)  # the latest one
+        self.log, self.score = RunLog(None), Score(math.nan, math.nan, 0)  # on the way
         self.saved: int | None = None  # step of the newest checkpoint
         self.interrupted = self.stopped = False  # somebody asked this rank to stop; all know it
         self.open(folder)
@@ -71,8 +71,6 @@ class Trainer:
         self.folder = Path(folder)
         self.checkpoints = Checkpoints(self.folder / "checkpoints", self.settings.keep_checkpoints,
                                        expected_bytes(self.model))
-
-    # -- where the run stands ------------------------------------------------------------
 
     def progress(self, ahead: int = 0) -> float:
         """The share of the run that is done `ahead` steps from now, by training time or steps."""
@@ -98,8 +96,6 @@ class Trainer:
             set_random_state(self.device, state["random"][self.ranks.rank])
         elif random:  # there were fewer ranks
             torch.manual_seed(self.ranks.seed(self.settings.seed, self.step))
-
-    # -- one step ------------------------------------------------------------------------
 
     def fetch(self, progress: float) -> Portion:
         """The micro batches of the step at `progress`: their size and masks follow the recipe."""
@@ -172,9 +168,10 @@ class Trainer:
             self.save()
             self.log.say(f"interrupted, step {self.step} is saved")
             return self._look()
+        score = self._look()
         if self.settings.val_chunks != self.settings.final_chunks:
-            self._examine(self.settings.val_chunks)  # is it the best?
-        score = self._look(whole=True)
+            score = self._look(whole=True)
+        self._show()
         self.save()
         self.log.say("finished")
         return score
@@ -217,24 +214,25 @@ class Trainer:
             self.checkpoints.save(state, self.step)
         self.saved = self.step
 
-    def _examine(self, chunks: int) -> Score:
-        """Score on the first so many chunks, 0 for all, each rank on its share.
-
-        The weights are kept if they did best so far on as many as a look on the way takes.
-        """
+    def _exam(self, chunks: int) -> Score:
+        """Score on the first so many chunks, 0 for all; each rank on its share."""
         share = in_order(self.val, self.masker, 64, chunks, self.ranks.rank, self.ranks.world)
-        self.score = evaluate(self.model, share, self.device, self.dtype, self.ranks)
-        self._require_finite(self.score.loss)
-        if self.ranks.is_writer and self.step and chunks == self.settings.val_chunks:
-            self.checkpoints.save_best(self.model.state_dict(), self.step, self.score.loss, chunks)
-        return self.score
+        score = evaluate(self.model, share, self.device, self.dtype, self.ranks)
+        self._require_finite(score.loss)
+        return score
 
-    def _look(self, whole: bool = False) -> Score:
-        """Validate, and write down where the run stands."""
-        score = self._examine(self.settings.final_chunks if whole else self.settings.val_chunks)
-        self.log.write("val", self.step, loss=score.loss, accuracy=score.accuracy,
-                       masked=score.count, tokens=self.tokens, seconds=round(self.seconds, 2))
-        if self.step == 0 or whole:
+    def _look(self, whole: bool = False, keep: bool = True) -> Score:
+        """Validate and write it down; `keep` the weights if they did best on the way so far."""
+        chunks = self.settings.final_chunks if whole else self.settings.val_chunks
+        score = self._exam(chunks)
+        if not whole:
+            self.score = score
+            if keep and self.step and self.ranks.is_writer:
+                self.checkpoints.save_best(self.model.state_dict(), self.step, score.loss, chunks)
+        self.log.write("whole" if whole else "val", self.step, loss=score.loss,
+                       accuracy=score.accuracy, masked=score.count, tokens=self.tokens,
+                       seconds=round(self.seconds, 2))
+        if self.step == 0:
             self._show()
         return score
 

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from chromium import launched
 
 from bertlib.data import load_dataset
 from bertlib.masking import Masker
@@ -15,7 +16,8 @@ from bertlib.tokens import Tokenizer
 torch.set_num_threads(1)  # two wait for each other: on a busy machine that takes five times as long
 VOCAB = PROJECT / "wiki" / "vocab" / "vocab.txt"
 PROGRAMS = {"bench", "browser", "commands", "faults", "memory", "memory_models", "notebooks",
-            "own_text", "parameters", "pretrain", "ranks", "runlog"}  # slow: programs, memory
+            "own_text", "page_engine", "page_offline", "page_words", "parameters", "pretrain",
+            "ranks", "runlog"}  # slow: programs, memory
 
 
 def pytest_collection_modifyitems(items):
@@ -37,6 +39,12 @@ def children_on_one_thread():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         yield
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with launched() as chromium:
+        yield chromium
 
 
 @pytest.fixture(scope="session")

@@ -87,6 +87,7 @@ def shapes(draw) -> BertConfig:
         d_ff=st.sampled_from([0, 5]), norm=st.sampled_from(["post", "pre"]),
         position=st.sampled_from(["learned", "sinusoidal", "distance"]),
         distance_heads=st.just(pattern), n_token_type=st.sampled_from([0, 2]),
-        activation=st.sampled_from(["gelu", "relu2"]), tied=st.booleans(),
+        activation=st.sampled_from(["gelu", "gelu_new", "relu2"]), tied=st.booleans(),
         head_transform=st.booleans(), bias=st.booleans(), qk_norm=st.booleans(),
+        causal=st.booleans(), embedding_norm=st.booleans(),
     ))

@@ -34,6 +34,7 @@ TESTS = {  # a module of the story -> its own tests
     "scoring": "trainer device", "optim": "optim trainer ranks", "checkpoint": "checkpoint",
     "trainer": "trainer runlog ranks",
     "predict": "predict", "highlight": "highlight widget", "analysis": "analysis",
+    "gpt": "gpt",
 }
 SWAPS: dict[type, type] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult,

@@ -7,7 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bertlib.attention import MultiHeadAttention, distance_bias, explicit_attention, padding_bias
+from bertlib.attention import (
+    MultiHeadAttention,
+    causal_bias,
+    distance_bias,
+    explicit_attention,
+    padding_bias,
+)
 from bertlib.bert import BertConfig
 
 torch.manual_seed(0)
@@ -35,6 +41,25 @@ def test_attention_is_blind_to_padding():
     short = attention(x[:, :5])
     padded = attention(x, padding_bias(keep))[:, :5]
     assert torch.allclose(short, padded, atol=1e-6)
+
+
+def test_nobody_reads_what_comes_later():
+    q, k, v = heads(2, 4, 10, 16)
+    mixed, weights = explicit_attention(q, k, v, causal_bias(10))
+    fused = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    assert torch.allclose(mixed, fused, atol=1e-6)
+    assert (weights.triu(1) == 0).all() and (weights.tril() > 0).sum() == 2 * 4 * 55
+
+
+@torch.no_grad()
+def test_what_was_read_before_is_read_as_if_it_were_here():
+    attention = MultiHeadAttention(BertConfig.preset("fast", vocab_size=50)).eval()
+    x, bias = torch.randn(2, 9, 256), causal_bias(9)
+    whole, past = attention(x, bias), []
+    for start, end in ((0, 4), (4, 5), (5, 9)):
+        part = attention(x[:, start:end], bias[start:end, :end], past)
+        assert torch.allclose(part, whole[:, start:end], atol=1e-6)
+    assert [tuple(kept.shape) for kept in past] == [(2, 2, 4, n, 64) for n in (4, 1, 4)]
 
 
 def test_distance_heads_look_where_they_should():

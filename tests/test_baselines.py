@@ -132,7 +132,7 @@ def scores(text: np.ndarray, puzzle: np.ndarray) -> dict[str, float]:
     holes[:, 2:-1:3] = True
     positions = holes.flatten().nonzero().flatten()
     masked = Masked(ids.masked_fill(holes, MASK), positions, ids.flatten()[positions])
-    return b.baselines([torch.from_numpy(text)], masked, V, SPECIAL)
+    return b.baselines([torch.from_numpy(text)], [masked], V, SPECIAL)[0]
 
 
 def framed(words: np.ndarray) -> np.ndarray:
@@ -255,7 +255,7 @@ def test_real_puzzles_of_a_small_corpus(train_path, tokenizer, masker):
     val = load_dataset(train_path.with_name("val_toy_32_123.msgpack.gz"), tokenizer)
     special = val.header.special
     puzzle = val.frozen(slice(None), masker)
-    found = b.baselines(train.slices(100), puzzle, len(tokenizer), special)
+    found, = b.baselines(train.slices(100), [puzzle], len(tokenizer), special)
     counts = word_counts(train.slices(), len(tokenizer))
     counts[special] = 0
     assert found["uniform_loss"] == math.log(len(tokenizer))
@@ -264,7 +264,7 @@ def test_real_puzzles_of_a_small_corpus(train_path, tokenizer, masker):
     assert max(found["six_loss"], found["both_loss"],
                found["left_loss"]) < found["unigram_loss"] - 1
     assert found["both_accuracy"] > found["left_accuracy"] > found["most_frequent_accuracy"]
-    few = b.baselines(train.slices(), puzzle, len(tokenizer), special, neighbours=False)
+    few, = b.baselines(train.slices(), [puzzle], len(tokenizer), special, neighbours=False)
     assert few.items() <= found.items() and len(found) == len(few) + 6
     assert all(isinstance(value, int | float) for value in found.values())
 
@@ -282,8 +282,9 @@ def test_a_report_tells_all_baselines_and_the_plot_draws_them(own):
     records = [{"tokens": 0, "loss": 9.0, "accuracy": 0.0},
                {"tokens": 9e6, "loss": 3.0, "accuracy": 0.4}]
     for draw, old, new in ((draw_loss, 2, 5), (draw_accuracy, 1, 4)):
-        for facts, lines in ((report, new), ({k: v for k, v in report.items()
-                                              if k[:4] not in ("left", "both", "six_")}, old)):
+        few = {k: v for k, v in report["on_the_way"].items()
+               if k[:4] not in ("left", "both", "six_")} | {"source": "toy"}
+        for facts, lines in ((report, new), (few, old)):
             axes = Figure(figsize=(7, 3.2)).subplots()
             draw(axes, records, facts)
             heights = sorted(note.xy[1] for note in axes.texts)

@@ -206,3 +206,20 @@ def test_one_preference_of_distance_serves_all_heads():
     bias = BertForMaskedLM(BertConfig(**shape)).encoder.distance  # [1, H, T, T]
     assert bias.shape == (1, 4, 16, 16) and (bias == bias[:, :1]).all()
     assert bias[0, 0, 3, :6].tolist() == [-8, -6, -4, -2, 0, -2]
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_under_autocast_only_a_stream_that_is_normed_anew_has_few_digits(norm):
+    torch.manual_seed(0)
+    model = BertForMaskedLM(BertConfig(**SMALL, norm=norm, dropout=0, attention_dropout=0))
+    ids, labels = torch.randint(5, 50, (2, 3, 16))
+    states = []
+    with torch.autocast("cpu", torch.bfloat16):
+        model.encoder(ids, layers=states)
+        loss = model(ids, labels=labels).loss
+    assert {state.dtype for state in states[1:]} == {
+        torch.bfloat16 if norm == "post" else torch.float32}
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(model(ids, labels=labels).loss.item(), rel=5e-3)
+    loss.backward()
+    assert {p.grad.dtype for p in model.parameters() if p.grad is not None} == {torch.float32}

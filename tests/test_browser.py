@@ -1,6 +1,5 @@
 """Notebook 08 as a learner meets it: JupyterLab on this machine, driven in a real Chromium.
 
-Without Chromium these tests are skipped, or fail where BERTLIB_BROWSER=required (as in .ci/run).
 BERTLIB_SCREENSHOTS names a folder that gets pictures of the page.
 """
 
@@ -8,7 +7,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,34 +18,27 @@ from pathlib import Path
 import nbformat
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import expect, sync_playwright
+from chromium import SLOW, needs_chromium, new_page
+from playwright.sync_api import expect
 
-from bertlib.huggingface import load_shipped
+from bertlib.huggingface import load
 from bertlib.plumbing.files import PROJECT
 from bertlib.widget import Highlighter
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which(
-    "google-chrome")
-HINT = ("there is no Chromium for the browser tests; on Debian or Ubuntu: "
-        "apt-get install chromium fonts-dejavu-core")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic",
-         "--no-first-run", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync"]
 FOLDERS = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR",
            "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
-OURS = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
-SMALL = """from bertlib.huggingface import load_shipped
+SMALL = """from bertlib.huggingface import load
 from bertlib.widget import Highlighter
-widget = Highlighter(*load_shipped(), "she was the daughter of a rich man .")
+widget = Highlighter(*load(), "she was the daughter of a rich man .")
 widget.receive({"do": "toggle", "index": 5})
 widget"""
 MONEY = r"it cost $5 and then $6, \(x\), $$y$$, \begin{z}w\end{z}"
 MONEY_LIVE = f"""from IPython.display import HTML
 from bertlib.highlight import inline_html, page_html
-from bertlib.huggingface import load_shipped
+from bertlib.huggingface import load
 from bertlib.widget import Highlighter
 money = {MONEY!r}
-widget = Highlighter(*load_shipped(), money)
+widget = Highlighter(*load(), money)
 widget.receive({{"do": "toggle", "index": 1}})
 widget"""
 MONEY_STILL = """page = widget.page()
@@ -57,9 +48,7 @@ ALL_RAN = """() => {
   const code = cells.filter((cell) => cell.type === "code");
   return code.at(-1).executionCount === code.length;
 }"""
-SLOW = 180_000  # milliseconds that a busy machine may take
-if not CHROMIUM and os.environ.get("BERTLIB_BROWSER") != "required":
-    pytestmark = pytest.mark.skip(HINT)
+pytestmark = needs_chromium
 
 
 def answers(url: str) -> bool:
@@ -103,26 +92,6 @@ def lab(tmp_path_factory):
     except subprocess.TimeoutExpired:
         server.kill()
     log.close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    assert CHROMIUM, HINT
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-def new_page(browser):
-    page = browser.new_page(viewport={"width": 1280, "height": 1000})
-    page.set_default_timeout(SLOW)
-    page.errors, page.outside = [], []
-    page.on("pageerror", lambda error: page.errors.append(str(error)))
-    page.on("console", lambda said: said.type == "error" and page.errors.append(said.text))
-    page.on("request", lambda request: request.url.startswith(OURS)
-            or page.outside.append(request.url))
-    return page
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +149,7 @@ def test_a_click_hides_a_word_and_the_model_guesses(page, widget):
     expect(word(widget, 2)).to_contain_text("[MASK]")
     word(widget, 6).click()
     expect(widget.locator("tbody tr")).to_have_count(2)
-    model, tokenizer = load_shipped()
+    model, tokenizer = load()
     same = Highlighter(model, tokenizer, "the king went to the sea .")
     for index in (2, 6):
         same.receive({"do": "toggle", "index": index})

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bertlib.data import ensure_datasets, in_order, load_dataset
-from bertlib.huggingface import MODEL, load_shipped
+from bertlib.huggingface import MODEL, load
 from bertlib.masking import Masker
 from bertlib.plumbing.files import PROJECT, sha256
 from bertlib.scoring import evaluate
@@ -131,7 +131,7 @@ def test_the_model_folder_is_small():
 
 
 def test_the_model_is_as_good_as_its_card_says():
-    model, tokenizer = load_shipped()
+    model, tokenizer = load()
     val = load_dataset(ensure_datasets(PROJECT / "wiki", "english", 128).val, tokenizer)
     puzzles = in_order(val, Masker(tokenizer), 32, chunks=64)
     score = evaluate(model, puzzles, torch.device("cpu"), torch.float32)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bertlib.masking import Masker, MaskingConfig, mask_rate_at
+from bertlib.masking import Masker, MaskingConfig, NextToken, mask_rate_at
 from bertlib.plumbing.files import InputError
 
 
@@ -105,3 +105,24 @@ def test_rows_of_a_puzzle_are_the_puzzle_of_those_rows(tokenizer, masker, padded
             assert torch.equal(part.attention_mask, whole.attention_mask[start:stop])
         else:
             assert part.attention_mask is None
+
+
+def test_each_token_asks_for_the_next_word_or_end_of_a_document(tokenizer):
+    pad, unk, cls, sep, _ = vars(tokenizer.special).values()
+    ids = torch.tensor([[cls, 50, unk, sep, 60, 61, 62, sep],  # what is last is given, not known
+                        [cls, 70, 71, sep, pad, pad, pad, pad]])
+    puzzle = NextToken(tokenizer).ask(ids)
+    assert puzzle.positions.tolist() == [0, 2, 3, 4, 5, 8, 9, 10]
+    assert puzzle.labels.tolist() == [50, sep, 60, 61, 62, 70, 71, sep]
+    assert torch.equal(puzzle.input_ids, ids) and puzzle.attention_mask is None
+
+
+def test_the_next_token_is_the_same_whatever_is_drawn_or_hidden(tokenizer, masker, dataset):
+    ahead, ids = NextToken(tokenizer), dataset.chunks(slice(0, 9))
+    some = [ahead.ask(ids), ahead(ids, generator(1)), ahead(ids, generator(2), rate=0.7),
+            dataset.frozen(slice(0, 9), ahead)]
+    for puzzle in some:
+        assert torch.equal(puzzle.input_ids, ids)
+        assert torch.equal(puzzle.positions, some[0].positions)
+        assert torch.equal(puzzle.labels, some[0].labels)
+    assert not torch.equal(dataset.frozen(slice(0, 9), masker).input_ids, ids)  # the control

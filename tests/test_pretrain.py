@@ -348,6 +348,21 @@ def test_training_that_diverges_stops_and_keeps_the_last_good_checkpoint(own):
     assert "NaN" not in lines and "Infinity" not in lines
 
 
+def test_a_curve_ends_at_its_own_exam_and_the_whole_split_is_another_number(own):
+    folder = pretrain(small(val_interval=1, val_chunks=16), own, "toy")
+    curve, whole = read_metrics(folder, "val"), read_metrics(folder, "whole")
+    report = json.loads((folder / "report.json").read_text())
+    way = report["on_the_way"]
+    assert len({record["masked"] for record in curve}) == 1
+    assert curve[-1]["step"] == 6 and len(whole) == 1 and whole[0]["step"] == 6
+    assert (way["chunks"], way["masked_words"], way["val_loss"]) == (
+        16, curve[-1]["masked"], curve[-1]["loss"])
+    assert (report["masked_words"], report["val_loss"]) == (whole[0]["masked"], whole[0]["loss"])
+    assert report["masked_words"] > 2 * way["masked_words"]
+    for name in ("unigram_loss", "both_loss", "six_loss", "most_frequent_accuracy"):
+        assert way[name] != report[name]  # baselines sit both exams, too
+
+
 def test_best_is_the_lowest_loss_on_the_same_chunks_and_not_that_of_the_whole_split(own):
     folder = pretrain(small(val_interval=1, val_chunks=16), own, "toy")
     best = Checkpoints(folder / "checkpoints").best

@@ -126,7 +126,7 @@ def test_only_bert_as_published_is_written_so():
     for name in ("wiki", "fast"):
         assert not is_published(BertConfig.preset(name))
     others = dict(norm="pre", position="sinusoidal", activation="relu2", head_transform=False,
-                  bias=False, qk_norm=True)
+                  bias=False, qk_norm=True, causal=True, embedding_norm=False)
     assert others.keys() == set(KIND)
     for name, value in others.items():
         assert not is_published(BertConfig(**{name: value}))

@@ -37,7 +37,7 @@ from bertlib.bench.train import (
     summarise,
     time_rounds,
 )
-from bertlib.huggingface import load_shipped
+from bertlib.huggingface import load
 from bertlib.plumbing.commands import Parser, run_command
 from bertlib.plumbing.device import machine_name, measured_bandwidth, pick_device
 from bertlib.plumbing.files import PROJECT, InputError, check_output_folder, nearest
@@ -138,7 +138,7 @@ def bench_guess(arguments: list[str]) -> None:
     clicks = parse.parse_args(arguments).clicks
     if clicks < 1:
         raise InputError(f"--clicks is {clicks}; it must be at least 1.")
-    model, tokenizer = load_shipped()
+    model, tokenizer = load()
     page = Highlighter(model, tokenizer, "the king went to the sea and saw the ship . " * 12)
     seconds = []
     for click in range(clicks):

@@ -1,6 +1,6 @@
-"""Checkers of what notebook 04 builds: a bend, the feed-forward layer, the block."""
+"""Checkers of notebook 04 for the classes that the learner builds: FeedForward and Block."""
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,153 +9,142 @@ from torch import Tensor, nn
 
 from bertlib.attention import padding_bias
 from bertlib.bert import BertConfig
-from bertlib.blocks import ACTIVATIONS, Block, FeedForward
-from bertlib.checks import checker, expect, require, same
+from bertlib.checks import NotYet, checker, expect, require
 from bertlib.checks.blocks import pre_norm_mistakes
-from bertlib.checks.calling import Answer, ask, guarded
-from bertlib.checks.modules import build, draw, right_one
 
-Made = dict[str, Tensor]  # what is wrong -> what then comes out
+Step = Callable[[Tensor], Tensor]
 
 
-@checker
-def check_squared_relu(answer: Answer) -> None:
-    """answer(x) -> max(x, 0)^2, of any shape."""
-    for x in (torch.linspace(-3, 3, 13), draw(2, 3, 4)):
-        expect(answer(x.clone()), F.relu(x).square(), {
-            "that is ReLU; square it": F.relu(x), "nothing was done to x": x,
-            "that is x^2: negative numbers become 0 before they are squared": x.square(),
-            "negative numbers keep their sign; they become 0": x * x.abs(),
-            "that is GELU": F.gelu(x), "that is the root of ReLU; square it": F.relu(x).sqrt(),
-            "the signs are exchanged: positive numbers stay": F.relu(-x).square(),
-        }, "max(x, 0), times itself")
+def _build(answer: Any, config: BertConfig, parts: dict[str, type]) -> Any:
+    """A module of the learner's class with its named parts, filled with numbers of normal size."""
+    require(isinstance(answer, type) and issubclass(answer, nn.Module),
+            "pass the class itself, a child of nn.Module")
+    module = answer(config).eval()
+    for name, kind in parts.items():
+        require(isinstance(getattr(module, name, None), kind),
+                f"self.{name} is no {kind.__name__}")
+    draw = torch.Generator().manual_seed(5)
+    for parameter in module.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=draw) * 0.5
+    return module
 
 
-def _feed_forward_mistakes(right: Any, x: Tensor, name: str) -> Made:
-    up, down, bend = right.up, right.down, ACTIVATIONS[name]
-    another = ACTIVATIONS["relu2" if name == "gelu" else "gelu"]
-    return {
-        "nothing is bent between the two layers": down(up(x)),
-        "it is bent after the second layer; bend the wide one": bend(down(up(x))),
-        "it is bent twice; only the wide layer is": bend(down(bend(up(x)))),
-        "config.activation is not heeded": down(another(up(x))),
-        "that is ReLU; config.activation names another": down(F.relu(up(x))),
-        "that is GELU's approximation by tanh; take the exact one":
-            down(F.gelu(up(x), approximate="tanh")),
-        "x is added; that is left to the block": x + right(x),
-        "the bias of the second layer is forgotten": bend(up(x)) @ down.weight.T,
-    }
+def _call(module: nn.Module, *given: Any) -> Any:
+    if (got := module(*given)) is None:
+        raise NotYet("forward returns nothing; end with return")
+    return got
 
 
 @checker
 @torch.no_grad()
-def check_feed_forward(answer: Answer) -> None:
-    """The class FeedForward(config): forward(x [.., D]) -> [.., D]; parts up and down (nn.Linear).
+def check_feed_forward(answer):
+    """answer(config) is a module with `up` and `down`: x [.., D] -> [.., D]."""
+    config = BertConfig(d_model=4, n_head=2, d_ff=10)
+    module = _build(answer, config, {"up": nn.Linear, "down": nn.Linear})
+    up, down = module.up, module.down
+    for name, layer, shape in (("up", up, (10, 4)), ("down", down, (4, 10))):
+        require(tuple(layer.weight.shape) == shape, f"self.{name} has weights of "
+                f"{tuple(layer.weight.shape)}, they should be {shape}: config.d_model and "
+                "config.d_ff (which need not be 4 * d_model)")
+        require(layer.bias is not None, f"self.{name} has no bias; BERT's has one")
+    x = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(6))
+    wide = up(x)
+    expect(_call(module, x), down(F.gelu(wide)), {
+        "nothing bends between the two layers: put F.gelu around the first": down(wide),
+        "it bends by ReLU; BERT's bend is GELU": down(F.relu(wide)),
+        "that is the tanh approximation of GELU; BERT's is exact":
+            down(F.gelu(wide, approximate="tanh")),
+        "the bend stands after the second layer; it belongs between the two": F.gelu(down(wide)),
+        "it bends twice; after the second layer nothing bends": F.gelu(down(F.gelu(wide))),
+        "x was bent before the first layer; bend what the first layer returns": down(up(F.gelu(x))),
+        "x is added already; that is left to the block": x + down(F.gelu(wide)),
+    }, "first self.up, then F.gelu, then self.down", tolerance=1e-5)
 
-    config: d_model, d_ff, bias, activation ("gelu" or "relu2").
-    """
-    for name, bias in (("gelu", True), ("relu2", False)):
-        config = BertConfig.preset("tiny", d_model=4, d_ff=11, activation=name, bias=bias)
-        right = right_one(FeedForward, config)
-        mine = guarded(build(answer, config, right))
-        for x in (draw(2, 3, 4), draw(5, 4, seed=1)):
-            expect(mine(x.clone()), right(x), _feed_forward_mistakes(right, x, name),
-                   f"the values are others with activation '{name}': down(bend(up(x)))")
 
-
-def _post_norm_mistakes(x: Tensor, attend: Any, think: Any, one: Any, two: Any) -> Made:
+def _post_norm_mistakes(x: Tensor, attend: Step, think: Step, norm_1: Step,
+                        norm_2: Step) -> dict[str, Tensor]:
     """What known mistakes in a post-norm block return."""
-    middle = one(x + attend(x))
-    pre = x + attend(one(x))
+    h = norm_1(x + attend(x))
+    first, bare = norm_1(attend(x)), x + attend(x)
+    pre, slip = x + attend(norm_1(x)), norm_1(x) + attend(norm_1(x))
     return {
-        "that is pre-norm; config.norm is 'post'": pre + think(two(pre)),
-        "the norms stand inside the addition: norm(x + f(x)), not x + norm(f(x))":
-            x + one(attend(x)) + two(think(x + one(attend(x)))),
-        "the first addition is missing": two(one(attend(x)) + think(one(attend(x)))),
-        "the second addition is missing": two(think(middle)),
-        "both additions are missing": two(think(one(attend(x)))),
-        "the first norm is missing": two(x + attend(x) + think(x + attend(x))),
-        "the second norm is missing": middle + think(middle),
-        "both norms are missing": x + attend(x) + think(x + attend(x)),
-        "attention_norm is used twice; the second half has ffn_norm":
-            one(middle + think(middle)),
-        "the norms are exchanged": one(two(x + attend(x)) + think(two(x + attend(x)))),
-        "the second half adds to the old x": two(x + think(middle)),
-        "the feed-forward reads the old x": two(middle + think(x)),
-        "the second half is missing": middle,
+        "the norm comes after the addition; this is pre-norm": pre + think(norm_2(pre)),
+        "the norm comes after the addition, of x itself":
+            norm_2(slip) + think(norm_2(slip)),
+        "the norm is put on what the sublayer returns; put it on the sum":
+            x + first + norm_2(think(x + first)),
+        "the first residual was forgotten: add x to what attention returns":
+            norm_2(first + think(first)),
+        "the second residual was forgotten": norm_2(think(h)),
+        "both residuals were forgotten": norm_2(think(first)),
+        "the second residual goes back to the old x; add to what the first half returned":
+            norm_2(x + think(h)),
+        "the feed-forward reads the old x; it comes after attention": norm_2(h + think(x)),
+        "the first norm was forgotten": norm_2(bare + think(bare)),
+        "the second norm was forgotten": h + think(h),
+        "attention_norm is used twice; the second half has ffn_norm": norm_1(h + think(h)),
+        "the two norms are exchanged": norm_1(norm_2(bare) + think(norm_2(bare))),
+        "the second half is missing": h,
+        "the two halves are exchanged: attention comes first":
+            norm_1(norm_2(x + think(x)) + attend(norm_2(x + think(x)))),
+        "nothing was added to x": x,
     }
 
 
-def _attend(right: Any, bias: Tensor | None, x: Tensor, projected: bool = True) -> Tensor:
-    mixed = right.attention(x, bias)
-    return right.attention.output(mixed) if projected else mixed
+def _post_norm(x: Tensor, attend: Step, think: Step, norm_1: Step, norm_2: Step) -> Tensor:
+    h = norm_1(x + attend(x))
+    return norm_2(h + think(h))
 
 
-def _block_mistakes(right: Any, x: Tensor, bias: Tensor, kind: str) -> Made:
-    def all_of(bias: Tensor | None, projected: bool = True) -> tuple[Tensor, Made]:
-        attend = partial(_attend, right, bias, projected=projected)
-        parts = x, attend, right.feed_forward, right.attention_norm, right.ffn_norm
-        if kind == "pre":
-            middle = x + attend(parts[3](x))
-            wrong = {words.replace("norm_1", "attention_norm").replace("norm_2", "ffn_norm"): value
-                     for words, value in pre_norm_mistakes(*parts).items()}
-            return middle + parts[2](parts[4](middle)), wrong
-        middle = parts[3](x + attend(x))
-        return parts[4](middle + parts[2](middle)), _post_norm_mistakes(*parts)
-
-    return {
-        "the bias is not handed to attention: padding is read": all_of(None)[0],
-        "attention's output projection is not applied: self.attention.output(mixed)":
-            all_of(bias, projected=False)[0],
-    } | all_of(bias)[1]
+def _pre_norm(x: Tensor, attend: Step, think: Step, norm_1: Step, norm_2: Step) -> Tensor:
+    h = x + attend(norm_1(x))
+    return h + think(norm_2(h))
 
 
 @checker
 @torch.no_grad()
-def check_block(answer: Answer) -> None:
-    """The class Block(config): forward(x [B, T, D], bias=None, keep=None) -> [B, T, D] or [K, D].
+def check_block(answer):
+    """answer(config) is a block, post- or pre-norm by config.norm: x [B, T, D], bias -> [B, T, D].
 
-    Parts attention, attention_norm, feed_forward, ffn_norm, of any class with the right weights;
-    config.norm says "post" or "pre". `keep` [K] are flat positions; only they go on after the
-    values are mixed. Dropout falls on what a sublayer returns, before it is added.
+    Its parts are attention, attention_norm, feed_forward and ffn_norm.
     """
-    for kind, bias in (("post", True), ("pre", True), ("pre", False)):
-        config = BertConfig.preset("tiny", d_model=12, n_head=3, norm=kind, bias=bias, dropout=0.5,
-                                   attention_dropout=0.0, norm_eps=0.1)
-        right = right_one(Block, config)
-        mine, x = build(answer, config, right), draw(2, 5, 12)
-        call, padding = guarded(mine), padding_bias(torch.arange(5) < torch.tensor([[5], [3]]))
-        told = f"with norm='{kind}' and bias={bias}"
-        got = call(x, padding)
-        require(same(got, call(x, padding)), "two calls differ in evaluation; dropout is for "
-                "training")
-        expect(got, right(x, padding), _block_mistakes(right, x, padding, kind),
-               f"the values {told} are others")
-        expect(call(x), right(x), hint=f"right with a bias, but not without one, {told}")
-        _judge_keep(call, right, x, padding)
-        _judge_dropout(mine, x)
+    _check_order(answer, "post", _post_norm, _post_norm_mistakes)
+    _check_order(answer, "pre", _pre_norm, pre_norm_mistakes)
+    _check_dropout_of(answer)
 
 
-def _judge_keep(call: Answer, right: nn.Module, x: Tensor, bias: Tensor) -> None:
-    keep = torch.tensor([1, 4, 7])
-    early = right(x.flatten(0, 1)[keep][None])[0]
-    got = call(x, bias, keep)
-    require(got.shape != x.shape, "keep is not heeded: only its positions should come back, [K, D]")
-    expect(got, right(x, bias, keep), {
-        "the others are dropped before attention; those that stay must still hear them": early,
-        "keep counts in the flattened batch [B * T], not in a row": right(x, bias)[:, keep % 5][0],
-    }, "with keep the values are others")
+def _check_order(answer: Any, norm: str, right: Callable[..., Tensor],
+                 slips: Callable[..., dict[str, Tensor]]) -> None:
+    config = BertConfig(d_model=8, n_head=2, d_ff=12, norm=norm, norm_eps=0.3)
+    block = _build(answer, config, {
+        "attention": nn.Module, "attention_norm": nn.LayerNorm, "feed_forward": nn.Module,
+        "ffn_norm": nn.LayerNorm})
+    for name in ("attention_norm", "ffn_norm"):
+        require(getattr(block, name).eps == 0.3, f"self.{name} has another eps than "
+                "config.norm_eps")
+    x = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(7))
+    bias = padding_bias(torch.arange(5) < torch.tensor([[5], [3]]))
+    attention, rest = block.attention, (block.feed_forward, block.attention_norm, block.ffn_norm)
+
+    def attend(h: Tensor) -> Tensor:
+        return attention.output(attention(h, bias))
+    wrong = slips(x, attend, *rest) | {
+        "what the heads found is not mixed: self.attention.output is missing":
+            right(x, lambda h: attention(h, bias), *rest),
+        "bias is not passed on to attention: padding is read":
+            right(x, lambda h: attention.output(attention(h)), *rest)}
+    expect(_call(block, x, bias), right(x, attend, *rest),
+           {f"{norm}-norm: {words}": value for words, value in wrong.items()},
+           f"{norm}-norm: the order is another; look at the two pairs of lines above")
 
 
-def _judge_dropout(mine: nn.Module, x: Tensor) -> None:
-    """In training: something is dropped, and where nothing is added nothing is lost."""
+def _check_dropout_of(answer: Any) -> None:
+    """Whether dropout falls on what the sublayers return, and not on the stream."""
+    config = BertConfig(d_model=8, n_head=2, norm="pre", dropout=0.9999, attention_dropout=0)
+    block, x = answer(config).train(), torch.randn(2, 5, 8)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        one, other = (ask(mine.train(), x) for _ in range(2))
-        require(not same(one, other), "config.dropout is not used in training")
-        silent: Any = mine
-        for layer in (silent.attention.output, silent.feed_forward.down):
-            for parameter in layer.parameters():
-                parameter.zero_()
-        require(same(ask(mine, x), ask(mine.eval(), x)), "dropout falls on the stream; it belongs "
-                "on what a sublayer returns, before that is added")
+        got = block(x)
+    require(not bool((got == 0).any()), "dropout falls on the stream; drop only what a sublayer "
+                                        "returns, before it is added")
+    expect(got, x, hint="in training nothing is dropped of what the sublayers return; put "
+                        "self.dropout around both")

@@ -151,7 +151,7 @@ def slot_losses(model: BertForMaskedLM, batch: Masked, most: int = 5,
 class LateMask(MultiHeadAttention):
     """A bug on show: attention whose padding mask is applied after the softmax."""
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor | None = None, past=None) -> Tensor:
         q, k = self.queries_and_keys(x)
         weights = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)  # padding takes its share ...
         weights = weights if bias is None else weights * bias.exp()  # ... and loses it too late

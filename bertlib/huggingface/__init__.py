@@ -24,6 +24,7 @@ from bertlib.huggingface.published import (
 )
 from bertlib.huggingface.weights import INDEX, PICKLED, WHOLE, Weights, check_hash
 from bertlib.huggingface.writing import TRAINING, is_published, save_published
+from bertlib.masking import objective
 from bertlib.plumbing.files import (
     PROJECT,
     InputError,
@@ -83,18 +84,25 @@ def kind_of(folder: Path) -> str:
     )
 
 
-def load(folder: Path = MODEL, best: bool = False) -> tuple[BertForMaskedLM, Tokenizer]:
+def load(folder: Path = MODEL, best: bool = False,
+         causal: bool = False) -> tuple[BertForMaskedLM, Tokenizer]:
     """The model in a folder of any kind, in evaluation mode, with its tokenizer.
 
     `best` takes a run's checkpoint with the lowest validation loss instead of its newest. Raises
-    `InputError` if the folder is of no kind or damaged, or if `best` is asked of another kind.
+    `InputError` if the folder is of no kind or damaged, if `best` is asked of another kind, or if
+    the model predicts hidden words where one that predicts the next (`causal`) is wanted, or the
+    other way round.
     """
     kind = kind_of(folder)
-    if kind == "run":
-        return load_run(folder, best)[:2]
-    if best:
+    if best and kind != "run":
         raise InputError(f"'{folder}' is no run's folder and holds one model only; leave out best.")
-    return load_shipped(folder) if kind == "shipped" else load_checked(folder)
+    model, tokenizer = (load_run(folder, best)[:2] if kind == "run" else
+                        load_shipped(folder) if kind == "shipped" else load_checked(folder))
+    if model.config.causal != causal:
+        remedy = ("pass a run of pretrain-bert --architecture gpt" if causal else
+                  "let it write with python -m bertlib.gpt")
+        raise InputError(f"The model in '{folder}' predicts: {objective(not causal)}; {remedy}.")
+    return model, tokenizer
 
 
 def read_shape(told: Any, path: Path) -> BertConfig:

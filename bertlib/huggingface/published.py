@@ -42,7 +42,7 @@ IN_BLOCK = {
 SIZES = {"vocab_size": "vocab_size", "seq_len": "max_position_embeddings",
          "d_model": "hidden_size", "n_head": "num_attention_heads", "n_layer": "num_hidden_layers",
          "d_ff": "intermediate_size", "n_token_type": "type_vocab_size"}
-READ = {  # what config.json must say, if it says anything; its kind must be said
+READ = {  # what config.json must say: see shape_fields
     "model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute",
     "is_decoder": False, "add_cross_attention": False,
 }
@@ -82,25 +82,34 @@ def build(config: BertConfig, weights: dict[str, Tensor]) -> BertForMaskedLM:
     return model.eval()
 
 
-def published_shape(folder: Path) -> BertConfig:
-    """The shape that a published config.json describes; what we cannot compute is refused."""
+def shape_fields(folder: Path, read: dict[str, Any], sizes: dict[str, str],
+                 eps_name: str, eps: float) -> dict[str, Any]:
+    """The fields of a `BertConfig` that a published config.json tells.
+
+    read: what it must say, if it says anything; its model_type must be said. sizes: ours -> theirs.
+    `InputError` if it says something else, or if a size is missing or no number.
+    """
     config, path = read_config(folder), Path(folder) / "config.json"
-    for name, wanted in READ.items():
+    for name, wanted in read.items():
         if (value := config.get(name, wanted if name != "model_type" else None)) != wanted:
-            raise InputError(f"'{path}' says {name} is {value!r}; this course reads {wanted!r} "
-                             "only.")
+            raise InputError(f"'{path}' says {name} is {value!r}; only {wanted!r} is read here.")
     shape = {}
-    for ours, theirs in SIZES.items():
+    for ours, theirs in sizes.items():
         if theirs not in config:
             raise InputError(f"'{path}' has no {theirs}; get the file again.")
         if type(config[theirs]) is not int:
             raise InputError(f"'{path}' says {theirs} is {config[theirs]!r}; it must be a number.")
         shape[ours] = config[theirs]
-    eps, tied = config.get("layer_norm_eps", 1e-12), config.get("tie_word_embeddings", True)
+    eps, tied = config.get(eps_name, eps), config.get("tie_word_embeddings", True)
     if not isinstance(eps, float) or not isinstance(tied, bool):
-        raise InputError(f"'{path}' says layer_norm_eps is {eps!r} and tie_word_embeddings is "
+        raise InputError(f"'{path}' says {eps_name} is {eps!r} and tie_word_embeddings is "
                          f"{tied!r}; they must be a number such as 1e-12, and true or false.")
-    return BertConfig(**shape, norm_eps=eps, tied=tied)
+    return {**shape, "norm_eps": eps, "tied": tied}
+
+
+def published_shape(folder: Path) -> BertConfig:
+    """The shape that a published config.json describes; what we cannot compute is refused."""
+    return BertConfig(**shape_fields(folder, READ, SIZES, "layer_norm_eps", 1e-12))
 
 
 def old_names(names: Iterable[str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
+from torch import Tensor
 
 from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.huggingface.published import BIAS, DECODER_BIAS, SIZES, TIED, their_name
@@ -17,7 +18,8 @@ from bertlib.plumbing.records import write_json
 from bertlib.tokens import Tokenizer
 
 TRAINING = "training.json"
-KIND = ("norm", "position", "activation", "head_transform", "bias", "qk_norm")
+KIND = ("causal", "norm", "position", "embedding_norm", "activation", "head_transform", "bias",
+        "qk_norm")
 ROWS = {  # of the card: a fact's name -> its words and how it is written
     "source": ("text", "{}"), "train_tokens": ("tokens in the training split", "{:,}"),
     "tokens": ("tokens seen", "{:,}"), "steps": ("steps", "{:,}"),
@@ -60,18 +62,24 @@ def save_published(model: BertForMaskedLM, tokenizer: Tokenizer, folder: Path,
                for name, tensor in model.state_dict().items() if not (config.tied and name == TIED)}
     if not config.tied:  # a copy that transformers looks for, and does not use
         weights[BIAS] = weights[DECODER_BIAS].clone()
+    write_folder(weights, their_config(config), tokenizer, folder, facts, config.seq_len)
+    with atomic_write(folder / "README.md") as stream:
+        stream.write(card(model, tokenizer, facts, folder.name).encode())
+
+
+def write_folder(weights: dict[str, Tensor], said: dict[str, Any], tokenizer: Tokenizer,
+                 folder: Path, facts: dict[str, Any], max_tokens: int) -> None:
+    """Write weights as they are, words, `said` as config.json, and training.json with `facts`."""
     content = save(weights, metadata={"format": "pt"})
     with atomic_write(folder / WHOLE) as stream:
         stream.write(content)
-    tokenizer.save(folder, config.seq_len)
-    said = their_config(config) | {"pad_token_id": tokenizer.special.pad}
+    tokenizer.save(folder, max_tokens)
+    said = said | {"pad_token_id": tokenizer.special.pad}
     write_json(folder / "config.json", said, is_sealed=False)
     write_json(folder / TRAINING, {
         "run": facts, "weights_sha256": sha256(content), "vocab_sha256": tokenizer.sha256,
         "rules": tokenizer.rules.as_dict(),
     })
-    with atomic_write(folder / "README.md") as stream:
-        stream.write(card(model, tokenizer, facts, folder.name).encode())
 
 
 def card(model: BertForMaskedLM, tokenizer: Tokenizer, facts: dict[str, Any], name: str) -> str:

@@ -2,6 +2,7 @@
 
     files, records                 writing that loses nothing; JSON with a seal
     texts, lines                   text files as people have them, as documents and as lines
+    tables, metrics                tables of texts and labels; how right answers are
     vocab, words                   a vocabulary: its words, and the files that hold them
     dataset_header, dataset_file, dataset_folder    files of puzzles, and their names
     runs, states                   run folders; what a checkpoint holds, read and checked

@@ -76,6 +76,12 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
+def as_multiplied(x: torch.Tensor) -> torch.Tensor:
+    """x in the type in which matrix products run here; as it is outside of `autocast`."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+
+
 def gpu_peak(name: str) -> float:
     """FLOP/s of the GPU that `torch.cuda.get_device_name()` calls so; 0.0 where it is unknown.
 

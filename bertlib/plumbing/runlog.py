@@ -35,7 +35,7 @@ class TrainRecord(msgspec.Struct, tag_field="kind", tag="train"):
 class ValRecord(msgspec.Struct, tag_field="kind", tag="val"):
     """A look at validation: loss (nats) and accuracy (0..1) on so many masked words.
 
-    tokens and seconds: of training until then.
+    masked: of a GPT the tokens that were predicted. tokens and seconds: of training until then.
     """
 
     step: int
@@ -44,6 +44,10 @@ class ValRecord(msgspec.Struct, tag_field="kind", tag="val"):
     masked: int
     tokens: int
     seconds: float
+
+
+class WholeRecord(ValRecord, tag_field="kind", tag="whole"):
+    """The last look, on all that validates: another exam than those on the way."""
 
 
 class RunLog:
@@ -73,7 +77,7 @@ class RunLog:
             self.text.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
 
     def write(self, kind: str, step: int, **values: Any) -> None:
-        """One record of a `kind` ("train", "val") at a step: to all three places."""
+        """One record of a `kind` ("train", "val", "whole") at a step: to all three places."""
         if not self.is_open:
             return
         append_record(self.metrics, {"kind": kind, "step": step, **values})
@@ -93,18 +97,19 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
 
 
-def read_metrics(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
-    """The records of a run, oldest first; of two for one step (after a resume) the last one.
+def read_metrics(folder: Path, *kinds: str) -> list[dict[str, Any]]:
+    """The records of a run, oldest first, of all kinds or some; of two for one step the last one.
 
     A last line that was cut off by a crash is left out; `InputError` if there is no file, or if a
     line is damaged.
     """
     path = Path(folder) / "logs" / "metrics.jsonl"
     try:
-        records = {(r["kind"], r["step"]): r for r in read_records(path, TrainRecord | ValRecord)}
+        records = {(r["kind"], r["step"]): r
+                   for r in read_records(path, TrainRecord | ValRecord | WholeRecord)}
     except Missing:
         raise InputError(f"There is no '{path}'; train first.") from None
-    chosen = [r for r in records.values() if kind in (None, r["kind"])]
+    chosen = [r for r in records.values() if not kinds or r["kind"] in kinds]
     return sorted(chosen, key=lambda record: record["step"])
 
 

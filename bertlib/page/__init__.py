@@ -1,0 +1,89 @@
+"""BERT without Python: one HTML file that holds a model, and JavaScript that computes it.
+
+    python -m bertlib.page --model FOLDER guess.html
+
+`engine.js` is the forward pass, `wordpiece.js` cuts text into pieces, `worker.js` answers questions
+beside the page. Nothing is built and nothing is fetched: the file works from a disk, offline.
+"""
+
+import base64
+import html
+import json
+from pathlib import Path
+from string import Template
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from bertlib.bert import BertConfig, BertForMaskedLM
+from bertlib.huggingface.published import TIED
+from bertlib.huggingface.writing import KIND, is_published
+from bertlib.plumbing.files import InputError
+from bertlib.tokens import Tokenizer
+
+HERE = Path(__file__).parent
+WEIGHTS = ("int8", "bf16")
+TOLD = ("seq_len", "n_head", "n_layer", "norm_eps")  # to the page, of a model's shape
+LONGEST_TEXT = 2**29 - 24  # characters of a string in Chromium
+
+
+def check_published(config: BertConfig, which: str = "The model") -> None:
+    """`InputError` unless a model is BERT as published, which is what `engine.js` computes."""
+    if not is_published(config):
+        other = [f"{name}={value!r}" for name in KIND
+                 if (value := getattr(config, name)) != getattr(BertConfig, name)]
+        other += [] if config.n_token_type else ["n_token_type=0"]
+        raise InputError(f"{which} has {', '.join(other)}, and a page computes BERT as published "
+                         "only; train one with the architecture 'bert', or pass published weights.")
+
+
+def by_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights [n, m] as int8 [n, m] and the float of each row [n] that they are times.
+
+    A row's largest weight is 127 or -127. Source: Jacob et al. 2018, section 2.1, without zero
+    points, and with a scale for each row.
+    """
+    scale = weight.abs().amax(1) / 127  # [n]
+    whole = weight / scale.clamp(min=torch.finfo(torch.float32).tiny)[:, None]
+    return whole.round().to(torch.int8), scale
+
+
+@torch.no_grad()
+def pack(model: BertForMaskedLM, tokenizer: Tokenizer, weights: str = "int8") -> bytes:
+    """A model and its words as the bytes that `engine.js` reads, in the format of safetensors.
+
+    Matrices are int8 with a float for each row, or bf16; norms and biases float32. What else there
+    is to know stands as JSON in the metadata, under "about". Raises `InputError` as
+    `check_published` does.
+    """
+    check_published(model.config)
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        numbers = tensor.float().cpu().contiguous()
+        if numbers.ndim == 1:
+            tensors[name] = numbers
+        elif name == TIED and model.config.tied:
+            continue
+        elif weights == "bf16":
+            tensors[name] = numbers.bfloat16()
+        else:
+            tensors[name], tensors[f"{name}.scale"] = by_rows(numbers)
+    about = {"config": {name: getattr(model.config, name) for name in TOLD},
+             "rules": tokenizer.rules.as_dict(), "vocab": tokenizer.vocab}
+    return save(tensors, metadata={"about": json.dumps(about)})
+
+
+def document(content: bytes, title: str) -> str:
+    """The HTML file: `page.html` with the scripts and the bytes of `pack` put in.
+
+    Raises `InputError` if a browser could not hold the bytes as text.
+    """
+    coded = base64.b64encode(content).decode()
+    if len(coded) > LONGEST_TEXT:
+        raise InputError(f"The model takes {len(coded):,} characters, a browser holds at most "
+                         f"{LONGEST_TEXT:,}; pass --weights int8, or a smaller model.")
+    page = Template((HERE / "page.html").read_text(encoding="utf-8"))
+    worker, script = ("".join((HERE / name).read_text(encoding="utf-8") for name in names)
+                      for names in (("engine.js", "wordpiece.js", "worker.js"), ("page.js",)))
+    return page.substitute(title=html.escape(title), worker=worker, script=script, model=coded)
