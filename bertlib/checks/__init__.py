@@ -1,7 +1,17 @@
 """Checkers of the exercises: `check_x(answer)` says "right", or "not yet: " and what is wrong.
 
-One module a lesson. A checker runs the answer on small inputs and compares what comes back with
-the right value and with what known mistakes return, so that it can name the mistake.
+A checker runs the answer on small inputs and compares what comes back with the right value and
+with what known mistakes return, so that it can name the mistake. The exercises of each lesson:
+
+    00 start   01 tokens   02 masking   03 attention   04 blocks
+    05 bert    06 trainer  07 pretrain  08 predict     12 efficiency
+
+What a lesson builds, in the names and shapes of this package, so that it can hold its weights:
+
+    01 wordpiece   02 masker   03 heads   04 layers   05 model, whole   06 rates, loop, saving
+
+`calling` runs an answer, `modules` builds a class; `draws` judges chance, `adamw` and `museum` are
+for lesson 06.
 """
 
 from collections.abc import Callable

@@ -234,7 +234,7 @@ def check_n_parameters(answer):
         right, got = sum(bert_parts(*sizes).values()), number(answer(*sizes))
         off = f"{got - right:+,.0f}" if isinstance(got, int | float) else ""
         expect(got, right, size_mistakes(*sizes), f"for the sizes {sizes} it is off by {off}", 1e-9)
-        base = answer(30522, 512, 768, 12, 3072)
+    require(not built, "the number is right, but a model was built to count it; do it without")
+    base = answer(30522, 512, 768, 12, 3072)
     expect(base, 109_514_298, hint=f"BERT base has 109,514,298 parameters, it returns {base}",
            tolerance=1e-12)
-    require(not built, "the number is right, but a model was built to count it; do it without")
