@@ -22,8 +22,7 @@ SHARE = 10  # validation and test get one part in so many
 SPLIT_SEED = 123
 FEW = 10  # a text of fewer documents is dealt out in passages
 PASSAGES = 40
-UNITS = ("documents", "passages", "pieces")
-PIECE = 20_000  # characters
+UNITS = ("documents", "passages")
 UNKNOWN = "<unk>"  # what word-level WikiText writes for a word that it left out
 JOINTS = {" @-@ ": "-", " @,@ ": ",", " @.@ ": "."}  # its "role @-@ playing", "1 @,@ 000"
 
@@ -33,11 +32,10 @@ class Corpus:
 
     path: a file or a folder of texts. parted: as in `texts`. unit: what is dealt out; if empty,
     "documents" stay whole, but a text of fewer than ten, or of one giant among dwarfs, is dealt
-    out in contiguous "passages". "pieces" is how the course dealt out its own text at first: long
-    documents in pieces of 20,000 characters, so that one document may stand in two splits.
+    out in contiguous "passages".
 
     Documents of one title are versions of one text, and go to one split. splits: the number of
-    the split of each unit (not for pieces). characters: of the whole text. wikitext: whether the
+    the split of each unit. characters: of the whole text. wikitext: whether the
     marks of WikiText were found; those that join words are then taken out, and `<unk>` is left to
     the reader. Errors as in `texts.read_paragraphs`.
     """
@@ -83,7 +81,7 @@ class Corpus:
 
         The split is 0 for training, 1 for validation, 2 for test.
         """
-        splits = _in_turn() if self.unit == "pieces" else iter(self.splits)
+        splits = iter(self.splits)
         for (begins, text), (ends, _) in pairwise(chain(self._parts(), [(True, "")])):
             if begins:
                 split = next(splits)
@@ -91,12 +89,12 @@ class Corpus:
 
     def _parts(self) -> Iterator[tuple[bool, str]]:
         """The paragraphs, joined and cut as they are dealt out: (whether a unit begins, text)."""
-        limit = {"documents": math.inf, "pieces": PIECE,
-                 "passages": max(1, -(-self.characters // PASSAGES))}[self.unit]
+        whole = self.unit == "documents"
+        limit = math.inf if whole else max(1, -(-self.characters // PASSAGES))
         size = 0  # of the unit so far; it ends a little over the limit
         for begins, text in read_paragraphs(self.path, self.parted):
             text = _join(text) if self.wikitext else text
-            pieces = cut(text, int(limit)) if self.unit == "passages" else (text,)
+            pieces = (text,) if whole else cut(text, int(limit))
             for piece in filter(None, map(str.strip, pieces)):
                 size = 0 if begins or size > limit else size
                 yield size == 0, piece
@@ -132,13 +130,6 @@ def _is_fair(sizes: Sequence[int], splits: bytes) -> bool:
     for size, split in zip(sizes, splits, strict=True):
         held[split] += size
     return len(sizes) >= FEW and 2 * SHARE * min(held[1], held[2]) >= sum(held)
-
-
-def _in_turn() -> Iterator[int]:
-    """Of each ten pieces in a row 8 train, 1 validates and 1 tests, in a drawn order."""
-    draw, shares = random.Random(SPLIT_SEED), (0,) * 8 + (1, 2)
-    while True:
-        yield from reversed(draw.sample(shares, len(shares)))
 
 
 def _is_wikitext(text: str) -> bool:

@@ -21,8 +21,6 @@ from bertlib.tokens import Tokenizer
 
 EMBEDDED = "english"  # the label of what is made from the texts in `input`, and nothing else
 DATA_SEED = 123
-# The course's own text is still dealt out in the way in which its stored results were made.
-COURSE_SHA256 = "50f1227bb846cb061cb1bc831bccd3cbf53f09618bff2a3cfff1f0909390a89a"
 
 
 class Dataset:
@@ -176,9 +174,7 @@ def ensure_datasets(base: Path, label: str, max_len: int) -> SplitFiles:
         text = text_sha256(source)
         if _is_stale(base, max_len, text):
             folder.mkdir(exist_ok=True)
-            unit = "pieces" if text == COURSE_SHA256 else ""
-            prepare(PrepareConfig(source, label, folder, base / "vocab", max_len, DATA_SEED,
-                                  unit=unit))
+            prepare(PrepareConfig(source, label, folder, base / "vocab", max_len, DATA_SEED))
     return find_datasets(folder, label, max_len)
 
 

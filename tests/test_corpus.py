@@ -117,14 +117,6 @@ def test_versions_of_one_title_are_dealt_out_as_one_document(tmp_path):
     assert list(corpus.splits) == [splits[order.index(name)] for name in names]
 
 
-def test_pieces_are_what_they_were():
-    corpus = Corpus(INPUT / "austen.txt.xz", unit="pieces")
-    units = list(corpus)
-    sizes = [sum(map(len, unit)) for _, unit in units]
-    assert sorted(Counter(split for split, _ in units[:100]).items()) == [(0, 80), (1, 10), (2, 10)]
-    assert 20_000 < sorted(sizes)[len(sizes) // 2] < 30_000
-
-
 def test_marks_of_wikitext_are_joined_where_they_are_found(tmp_path):
     line = " The role @-@ playing <unk> sold 1 @,@ 000 copies for 2 @.@ 5 yen .\n"
     corpus = Corpus(write(tmp_path / "w.txt", *[f" = A{n} = \n{line}" for n in range(20)]))
@@ -136,5 +128,5 @@ def test_marks_of_wikitext_are_joined_where_they_are_found(tmp_path):
 
 
 def test_an_unknown_unit_is_refused(tmp_path):
-    with pytest.raises(InputError, match="documents, passages, pieces"):
+    with pytest.raises(InputError, match="documents, passages"):
         Corpus(write(tmp_path / "x.txt", "text\n"), unit="words")

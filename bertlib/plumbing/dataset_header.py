@@ -29,7 +29,7 @@ class Origin:
     source: str  # name of the input
     source_sha256: str  # of its bytes
     parted: str  # what parts documents
-    unit: str  # "documents", "passages" or "pieces"
+    unit: str  # "documents" or "passages"
     wikitext: bool  # whether its marks were joined and <unk> read as [UNK]
     vocab_size: Positive
     vocab_sha256: Hash
