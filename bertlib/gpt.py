@@ -5,7 +5,7 @@ before. Here it writes. Sources: Radford et al. 2019 (GPT-2), section 2.3; Holtz
 section 3 (top-p, top-k, temperature).
 
 Example usage:
-pretrain-bert --preset cpu --architecture gpt
+pretrain-bert --preset cpu --architecture gpt --start counts
 python -m bertlib.gpt "The king" --model wiki/runs/run0 --temperature 0.8 --top-k 40 --tokens 60
 """
 

@@ -3,7 +3,7 @@
 Example usage:
 python -m bertlib.pretrain --preset cpu --label english
 python -m bertlib.pretrain --preset cuda --base wiki --label wiki103 --max-iters 30000
-python -m bertlib.pretrain --preset cpu --architecture gpt
+python -m bertlib.pretrain --preset cpu --architecture gpt --start counts
 torchrun --nproc-per-node 8 -m -- bertlib.pretrain --preset cuda --label wiki103
 
 Under torchrun each GPU, or each CPU process, takes its share of every batch: batch_size is that

@@ -86,9 +86,13 @@ def tell(model: BertForMaskedLM, told: Told) -> None:
 
     Words and token types are zero where the waves are, and all words have one length, so that
     after the norm a wave is as strong at one word as at another. The head's own layer begins by
-    doing nothing. `InputError` if the model has no table of positions or is too narrow.
+    doing nothing. `InputError` if the model has no table of positions, is too narrow, or must not
+    look to the right.
     """
     embeddings, columns = model.encoder.embeddings, told.columns
+    if model.config.causal:
+        raise InputError("A GPT's heads must not look at the right neighbour, so that they are "
+                         "told nothing; take another start, such as 'counts'.")
     if embeddings.position is None:
         raise InputError("Heads can be told to look at neighbours only where positions are "
                          "learned; take another architecture or another start.")

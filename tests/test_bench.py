@@ -12,9 +12,8 @@ from parity import their_name
 from torch.utils.flop_counter import FlopCounterMode
 
 from bertlib.bench.__main__ import ask_memory, main, table
-from bertlib.bench.data import random_dataset, time_prepare, time_tokenizer
-from bertlib.bench.train import (
-    FAST,
+from bertlib.bench.contest import (
+    MASKED,
     OURS,
     THEIRS,
     Contest,
@@ -23,8 +22,9 @@ from bertlib.bench.train import (
     contestants,
     draw_puzzle,
     loss_of,
-    summarise,
 )
+from bertlib.bench.data import random_dataset, time_prepare, time_tokenizer
+from bertlib.bench.train import summarise
 from bertlib.data import load_dataset
 
 CPU = torch.device("cpu")
@@ -57,6 +57,8 @@ def test_equals_are_compared(pair):
     want = loss_of(contestant(THEIRS), theirs, puzzle)
     got = loss_of(contestant(OURS), ours, puzzle)
     assert got.item() == pytest.approx(want.item(), abs=1e-5)
+    lean = loss_of(contestant(MASKED), theirs, puzzle)
+    assert lean.item() == pytest.approx(want.item(), abs=1e-5)
     want.backward()
     got.backward()
     reference = dict(theirs.named_parameters())
@@ -86,7 +88,7 @@ def test_the_same_words_are_asked_of_both():
     assert (puzzle.input_ids == 4).sum() == len(asked)
 
 
-@pytest.mark.parametrize("library", [THEIRS, OURS, FAST])
+@pytest.mark.parametrize("library", [THEIRS, OURS, MASKED])
 @pytest.mark.parametrize("variant", ["", ", no dropout"])
 def test_operations_are_those_that_pytorch_counts(library, variant):
     """With attention dropout PyTorch multiplies step by step, so that its counter sees all.
@@ -97,7 +99,7 @@ def test_operations_are_those_that_pytorch_counts(library, variant):
     model, puzzle = build_model(one, SMALL), draw_puzzle(SMALL, CPU)
     with FlopCounterMode(display=False) as counter:
         loss_of(one, model, puzzle).backward()
-    hidden = 0 if variant == "" and library != FAST else 12 * SMALL.layers * SMALL.width * 128
+    hidden = 0 if variant == "" else 12 * SMALL.layers * SMALL.width * 128
     counted = counter.get_total_flops() / SMALL.tokens
     assert counted == pytest.approx(one.flops(SMALL) - hidden, rel=0.005)
     if library == THEIRS:  # what ours needs is clearly less
@@ -107,7 +109,7 @@ def test_operations_are_those_that_pytorch_counts(library, variant):
 def test_medians_and_ratios_by_hand():
     timings = {contestant(THEIRS, ""): [2.0, 4.0, 6.0], contestant(THEIRS): [1.0, 2.0, 9.0],
                contestant(OURS, ""): [1.0, 1.0, 2.0], contestant(OURS): [0.5, 0.5, 0.5],
-               Contestant(FAST, torch.float32): [0.25, 1.0, 1.0]}
+               contestant(MASKED): [0.25, 1.0, 1.0]}
     one = contestant(OURS, "")
     need = one.flops(SMALL) * SMALL.tokens
     lines = summarise(SMALL, timings, {torch.float32: [need, 2 * need, need]})
@@ -117,7 +119,7 @@ def test_medians_and_ratios_by_hand():
     assert line["to_equal"] == 3.0  # of 2/1, 4/1, 6/2
     assert line["flops_per_second"] == pytest.approx(need)
     assert line["share_of_peak"] == pytest.approx(0.5)  # of 1, 1/2, 1/2
-    assert lines["bertlib fast float32"]["to_equal"] is None
+    assert lines["Hugging Face, masked head float32, no dropout"]["to_equal"] is None
     assert lines["Hugging Face float32, no dropout"]["to_best"] == 1.0
     unknown = summarise(SMALL, timings, {torch.float32: [0.0, 0.0, 0.0]})
     assert unknown["bertlib float32"]["share_of_peak"] is None

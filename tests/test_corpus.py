@@ -1,6 +1,5 @@
 """How a text is dealt out: whole documents, a tenth of it held out twice, always alike."""
 
-from collections import Counter
 
 import pytest
 from conftest import document

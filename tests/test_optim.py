@@ -32,7 +32,8 @@ def test_the_linear_schedule_ends_with_the_run():
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_gains_of_heads_are_not_drawn_to_zero(optimizer):
-    settings = Settings.make("smoke", weight_decay=0.5, optimizer=optimizer)
+    settings = Settings.make("smoke", weight_decay=0.5, optimizer=optimizer, start="counts",
+                             architecture="fast", heads=4)
     model = BertForMaskedLM(settings.model_config(100))
     decays = {id(p): group["weight_decay"]
               for part in build_optimizers(model, settings, torch.float32)
@@ -110,11 +111,12 @@ def test_groups_decay_matrices_only_and_cover_all_once():
         for parameter in group["params"]:
             assert group["weight_decay"] == (0.5 if parameter.ndim == 2 else 0.0)
     hidden = {id(p) for p in model.encoder.blocks.parameters() if p.ndim == 2}
-    assert {id(p) for p in optimizers[1].param_groups[0]["params"]} == hidden
+    hidden.add(id(model.head.transform.weight))
+    assert {id(p) for g in optimizers[1].param_groups for p in g["params"]} == hidden
 
 
 def test_each_matrix_has_its_share_of_the_rate():
-    settings = Settings.make("smoke", architecture="bert", output_share=0.5, query_key_share=0.25,
+    settings = Settings.make("smoke", output_share=0.5, query_key_share=0.25,
                              matrix_learning_rate=0.04, learning_rate=0.004)
     learner = Learner(settings, BertForMaskedLM(settings.model_config(100)))
     ids = torch.randint(5, 100, (2, 8))

@@ -121,6 +121,8 @@ def test_a_model_that_cannot_be_told_is_refused_in_a_sentence():
         tell(model(position="sinusoidal"), TOLD)
     with pytest.raises(InputError, match="12 waves need heads of 24 features, and these have 16"):
         tell(model(n_head=16), TOLD)
+    with pytest.raises(InputError, match="must not look at the right neighbour"):
+        tell(model(causal=True), TOLD)
 
 
 def test_the_head_s_own_layer_begins_by_doing_nothing():
@@ -135,7 +137,7 @@ def test_the_head_s_own_layer_begins_by_doing_nothing():
     assert torch.equal(other.head.transform.weight, before)
 
 
-SHORT = dict(architecture="bert", start="told", d_model=64, heads=2, max_iters=4, weight_decay=0.5)
+SHORT = dict(max_iters=4, weight_decay=0.5)
 
 
 @pytest.mark.parametrize("is_stopped", [False, True])

@@ -25,18 +25,10 @@ from typing import Any
 import torch
 
 from bertlib.bench.ablate import main as ablate
+from bertlib.bench.contest import MASK_RATE, Contest, contestants, hugging_face
 from bertlib.bench.data import bench_load, bench_prepare
 from bertlib.bench.overlap import bench_overlap
-from bertlib.bench.train import (
-    MASK_RATE,
-    Contest,
-    Peaks,
-    contestants,
-    hugging_face,
-    memory_of,
-    summarise,
-    time_rounds,
-)
+from bertlib.bench.train import Peaks, memory_of, summarise, time_rounds
 from bertlib.huggingface import load
 from bertlib.plumbing.commands import Parser, run_command
 from bertlib.plumbing.device import machine_name, measured_bandwidth, pick_device
@@ -54,6 +46,8 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parse.add_argument("--no-memory", action="store_true",
                        help="leave out the extra process that measures each one's memory")
+    parse.add_argument("--compiled", action="store_true",
+                       help="also Hugging Face's model under torch.compile (needs g++)")
     parse.add_argument("--memory-of", metavar="NAME", help=argparse.SUPPRESS)
     return parse
 
@@ -63,7 +57,8 @@ def bench_train(arguments: list[str]) -> None:
     options = parser().parse_args(arguments)
     contest = Contest(**{field.name: getattr(options, field.name) for field in fields(Contest)})
     device = pick_device(contest.device)
-    named = {contestant.name: contestant for contestant in contestants(device)}
+    named = {contestant.name: contestant 
+             for contestant in contestants(device, options.compiled)}
     if options.memory_of:
         print(memory_of(named[options.memory_of], contest, device))
         return
@@ -76,7 +71,7 @@ def bench_train(arguments: list[str]) -> None:
     memory = {}  # first, while this process is small and leaves the most to the others
     if not options.no_memory:
         memory = {name: ask_memory(name, arguments) for name in named}
-    timings, peaks = time_rounds(contest, device)
+    timings, peaks = time_rounds(contest, device, list(named.values()))
     lines = summarise(contest, timings, peaks)
     for name, line in lines.items():
         line["memory_bytes"] = memory.get(name)

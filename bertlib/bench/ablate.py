@@ -1,7 +1,7 @@
 """One lever at a time: short runs that differ in a single thing, each to the end of its schedule.
 
 Example usage:
-python -m bertlib.bench ablate levers --minutes 2 --out assets/12_efficiency/levers.jsonl
+python -m bertlib.bench ablate levers --out assets/12_efficiency/levers.jsonl
 python -m bertlib.bench ablate start --rows random counts --seed 2 --out more.jsonl
 
 Every row is a run of its own with the same budget, tokenizer, validation text and frozen masks;
@@ -45,46 +45,55 @@ class Result(TypedDict):
     val_accuracy: float
 
 
-PARTS: dict[str, dict[str, Any]] = {  # how "fast" differs without one of its parts, or with BERT's
-    "without_distance": dict(position="learned"), "without_relu2": dict(activation="gelu"),
-    "without_qk_norm": dict(qk_norm=False), "without_zero_init": dict(zero_init=False),
-    "with_post_norm": dict(norm="post"), "with_biases": dict(bias=True),
-    "with_head_transform": dict(head_transform=True), "with_types": dict(n_token_type=2),
+FAST: dict[str, Any] = dict(  # the architecture that the presets trained before BERT's own
+    architecture="fast", start="counts", output_share=1.0, query_key_share=1.0)
+FAST_PARTS: dict[str, dict[str, Any]] = {  # how "fast" differs with one of BERT's parts
+    "learned": dict(position="learned"), "gelu": dict(activation="gelu"),
+    "no_qk_norm": dict(qk_norm=False), "post_norm": dict(norm="post"), "biases": dict(bias=True),
+    "head_transform": dict(head_transform=True), "types": dict(n_token_type=2),
 }
-PRESETS |= {f"fast_{name}": PRESETS["fast"] | changes for name, changes in PARTS.items()}
+BERT_PARTS: dict[str, dict[str, Any]] = {  # how "bert" differs with another part
+    "pre_norm": dict(norm="pre"), "relu2": dict(activation="relu2"), "qk_norm": dict(qk_norm=True),
+    "no_head_transform": dict(head_transform=False), "no_zero_init": dict(zero_init=False),
+}
+PRESETS |= {f"fast_{name}": PRESETS["fast"] | changes for name, changes in FAST_PARTS.items()}
+PRESETS |= {f"bert_{name}": PRESETS["bert"] | changes for name, changes in BERT_PARTS.items()}
 
-STEPS = dict(budget_minutes=0.0, max_iters=125)  # about a minute's; the same on any machine
+STEPS = dict(budget_minutes=0.0, max_iters=500)  # the same work on any machine
 LONG = STEPS | dict(max_iters=2_000)
-TOLD = dict(start="told")
-BERT = TOLD | dict(architecture="bert", output_share=0.5, query_key_share=0.5)
 WIDE = STEPS | dict(d_model=768, heads=12, n_layer=6, batch_size=16, max_iters=60)
 
 GROUPS: dict[str, tuple[Row, ...]] = {
-    # the fast recipe, then the same without one of its levers
+    # the recipe, then the same without one of its levers, or with another part
     "levers": (
-        Row("fast"),
-        Row("random start", dict(start="random")),
-        Row("AdamW, no Muon", dict(optimizer="adamw")),
-        Row("learned positions", dict(architecture="fast_without_distance")),
-        Row("dropout 0.35", dict(dropout=0.35, attention_dropout=0.35)),
-        Row("rate stays at its peak", dict(min_learning_rate=4e-3)),
-        Row("mask 15% throughout", dict(mask_rate=0.15)),
-        Row("static masks", dict(dynamic_masks=False)),
-        Row("GELU", dict(architecture="fast_without_relu2")),
-        Row("no QK-norm", dict(architecture="fast_without_qk_norm")),
-        Row("no zero start of blocks", dict(architecture="fast_without_zero_init")),
+        Row("BERT", STEPS),
+        Row("random start", STEPS | dict(start="random")),
+        Row("counted, told nothing", STEPS | dict(start="counts")),
+        Row("AdamW, no Muon", STEPS | dict(optimizer="adamw")),
+        Row("outputs at the full rate", STEPS | dict(output_share=1.0)),
+        Row("queries and keys at the full rate", STEPS | dict(query_key_share=1.0)),
+        Row("dropout 0.35", STEPS | dict(dropout=0.35, attention_dropout=0.35)),
+        Row("rate stays at its peak", STEPS | dict(min_learning_rate=4e-3)),
+        Row("mask 15% throughout", STEPS | dict(mask_rate=0.15)),
+        Row("static masks", STEPS | dict(dynamic_masks=False)),
+        Row("pre-norm", STEPS | dict(architecture="bert_pre_norm")),
+        Row("squared ReLU", STEPS | dict(architecture="bert_relu2")),
+        Row("QK-norm", STEPS | dict(architecture="bert_qk_norm")),
+        Row("no head transform", STEPS | dict(architecture="bert_no_head_transform")),
+        Row("no zero start of blocks", STEPS | dict(architecture="bert_no_zero_init")),
     ),
     # what of the counted start does it
     "start": (
-        Row("random", dict(start="random")),
-        Row("frequencies", dict(start="frequencies")),
-        Row("counts", {}),
-        Row("window 1", dict(count_window=1)),
-        Row("window 16", dict(count_window=16)),
-        Row("shift 5", dict(count_shift=5.0)),
-        Row("std 0.02", dict(count_std=0.02)),
-        Row("std 0.2", dict(count_std=0.2)),
-        Row("64 columns", dict(count_width=64)),
+        Row("random", STEPS | dict(start="random")),
+        Row("frequencies", STEPS | dict(start="frequencies")),
+        Row("counts", STEPS | dict(start="counts")),
+        Row("told", STEPS),
+        Row("window 1", STEPS | dict(count_window=1)),
+        Row("window 16", STEPS | dict(count_window=16)),
+        Row("shift 5", STEPS | dict(count_shift=5.0)),
+        Row("std 0.02", STEPS | dict(count_std=0.02)),
+        Row("std 0.2", STEPS | dict(count_std=0.2)),
+        Row("64 columns", STEPS | dict(count_width=64)),
     ),
     # how much text the counted start needs, at equal training
     "text": (
@@ -113,25 +122,22 @@ GROUPS: dict[str, tuple[Row, ...]] = {
     ),
     # from fast to BERT as published, one part at a time, at equal steps
     "ledger": (
-        Row("fast", LONG),
-        Row("learned positions, told", LONG | TOLD | dict(architecture="fast_without_distance")),
-        Row("post-norm", LONG | dict(architecture="fast_with_post_norm")),
-        Row("GELU", LONG | dict(architecture="fast_without_relu2")),
-        Row("biases", LONG | dict(architecture="fast_with_biases")),
-        Row("head transform", LONG | dict(architecture="fast_with_head_transform")),
-        Row("token types", LONG | dict(architecture="fast_with_types")),
-        Row("no QK-norm", LONG | dict(architecture="fast_without_qk_norm")),
-        Row("BERT", LONG | TOLD | dict(architecture="bert")),
-        Row("BERT, its own rates", LONG | BERT),
-        Row("BERT, its own rates, told nothing", LONG | BERT | dict(start="counts")),
+        Row("fast", LONG | FAST),
+        Row("learned positions, told", LONG | FAST | dict(architecture="fast_learned",
+                                                          start="told")),
+        *(Row(name.replace("_", " "), LONG | FAST | dict(architecture=f"fast_{name}"))
+          for name in FAST_PARTS if name != "learned"),
+        Row("BERT, one rate for all matrices", LONG | dict(output_share=1.0, query_key_share=1.0)),
+        Row("BERT", LONG),
+        Row("BERT, told nothing", LONG | dict(start="counts")),
     ),
     # how far each minute brings: schedules of several lengths, given by --minutes
-    "time": (Row("fast"),),
+    "time": (Row("BERT"), Row("fast", FAST)),
     # does the counted start help the published size, too? (few steps: two cores are slow)
     "wide": (
         Row("6 x 768, random", WIDE | dict(start="random")),
-        Row("6 x 768, counts", WIDE),
-        Row("6 x 768, counts, std 0.07 / 3", WIDE | dict(count_std=CountStart.std / 3)),
+        Row("6 x 768, told", WIDE),
+        Row("6 x 768, told, std 0.07 / 3", WIDE | dict(count_std=CountStart.std / 3)),
     ),
 }
 
@@ -174,7 +180,7 @@ def main(arguments: list[str] | None = None) -> None:
     parse.add_argument("group", help=", ".join(GROUPS))
     parse.add_argument("--rows", nargs="+", help="of the group; all if not given")
     parse.add_argument("--minutes", type=float, default=2.0,
-                       help="of training for each row; text and wide are counted in steps")
+                       help="of training for each row that counts no steps (batch, shape, time)")
     parse.add_argument("--seed", type=int, default=1)
     parse.add_argument("--chunks", type=int, default=1024, help="to score at the end; 0: all")
     parse.add_argument("--base", help=f"the base folder; {RULE} (default: the course's wiki/)")
