@@ -215,8 +215,8 @@ CHOICES: dict[str, Collection[str]] = {
 
 QUICK = dict(  # BERT as published; all that makes it learn quickly is how it starts and steps
     architecture="bert", optimizer="muon", schedule="linear", start="told", dynamic_masks=True,
-    dropout=0.0, attention_dropout=0.0, mask_rate=0.30, learning_rate=4e-3,
-    matrix_learning_rate=0.03, output_share=0.5, query_key_share=0.3, min_learning_rate=0.0,
+    dropout=0.0, attention_dropout=0.0, mask_rate=0.30, learning_rate=2e-3,
+    matrix_learning_rate=0.015, output_share=0.5, query_key_share=0.3, min_learning_rate=0.0,
     warmup_iters=0, beta2=0.98, grad_clip=0.0, weight_decay=0.01, compile=False,
 )
 
