@@ -10,6 +10,7 @@ from bertlib.data import ensure_datasets, in_order, load_dataset
 from bertlib.huggingface import MODEL, load
 from bertlib.masking import Masker
 from bertlib.plumbing.files import PROJECT, sha256
+from bertlib.predict import fill
 from bertlib.scoring import evaluate
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -99,14 +100,14 @@ def test_the_map_tells_title_and_minutes_as_each_notebook_does():
         assert row[2] == f"{minutes} min", row[0]
 
 
-def test_the_card_tells_the_numbers_of_the_config():
-    config = json.loads((MODEL / "config.json").read_text())
-    shape, run = config["model"], config["run"]
-    weights = (MODEL / "model.safetensors").read_bytes()
-    assert sha256(weights) == config["weights_sha256"]
-    sizes = ", ".join(str(shape[name]) for name in ("n_layer", "n_head", "d_model", "d_ff"))
+def test_the_card_tells_the_numbers_of_the_files_beside_it():
+    shape = json.loads((MODEL / "config.json").read_text())
+    training = json.loads((MODEL / "training.json").read_text())
+    run, weights = training["run"], (MODEL / "model.safetensors").read_bytes()
+    assert sha256(weights) == training["weights_sha256"]
+    sizes = ("num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size")
     wanted = {
-        "layers, heads, d_model, d_ff": sizes,
+        "layers, heads, width, feed-forward width": ", ".join(str(shape[name]) for name in sizes),
         "words in the vocabulary": f"{shape['vocab_size']:,}",
         "parameters": f"{run['parameters']:,}",
         "preset": run["preset"],
@@ -120,14 +121,32 @@ def test_the_card_tells_the_numbers_of_the_config():
         "validation accuracy": f"{run['val_accuracy']:.1%}",
         "hidden words scored": f"{run['masked_words']:,}",
         "bytes of model.safetensors": f"{len(weights):,}",
-        "SHA-256 of model.safetensors": config["weights_sha256"],
+        "SHA-256 of model.safetensors": training["weights_sha256"],
     }
     told = {row[0]: row[1] for row in table(prose(CARD).split("## Uses")[0])[1:]}
     assert told == wanted
 
 
+def test_transformers_fills_masks_with_the_model_as_the_course_does():
+    """No key is missing or unexpected, and the pipeline's first guesses are ours."""
+    transformers = pytest.importorskip("transformers")
+    theirs, info = transformers.BertForMaskedLM.from_pretrained(MODEL, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    ask = transformers.pipeline(
+        "fill-mask", model=theirs, tokenizer=transformers.AutoTokenizer.from_pretrained(MODEL))
+    model, tokenizer = load()
+    for text in ("she was very [MASK] to see him again .", "the capital of france is [MASK] .",
+                 "the river flows into the black [MASK] .", "he was born in [MASK] 1920 .",
+                 "we must protect the [MASK] of the united states ."):
+        hole, = fill(model, tokenizer, text)
+        told = ask(text)
+        assert [guess["token_str"] for guess in told[:3]] == [word for word, _ in hole[:3]]
+        assert [guess["score"] for guess in told[:3]] == pytest.approx(
+            [share for _, share in hole[:3]], abs=1e-4)
+
+
 def test_the_model_folder_is_small():
-    assert sum(path.stat().st_size for path in MODEL.iterdir()) < 16e6
+    assert sum(path.stat().st_size for path in MODEL.iterdir()) < 25e6
 
 
 def test_the_model_is_as_good_as_its_card_says():
@@ -135,5 +154,5 @@ def test_the_model_is_as_good_as_its_card_says():
     val = load_dataset(ensure_datasets(PROJECT / "wiki", "english", 128).val, tokenizer)
     puzzles = in_order(val, Masker(tokenizer), 32, chunks=64)
     score = evaluate(model, puzzles, torch.device("cpu"), torch.float32)
-    told = json.loads((MODEL / "config.json").read_text())["run"]["val_accuracy"]
+    told = json.loads((MODEL / "training.json").read_text())["run"]["val_accuracy"]
     assert score.accuracy == pytest.approx(told, abs=0.03)

@@ -105,12 +105,13 @@ def test_a_run_is_loaded_with_its_own_words_wherever_it_lies(run):
 
 
 def test_all_kinds_are_loaded_by_one_name(run, tmp_path):
-    shipped, words = bertlib.load(MODEL)
-    assert same(shipped, load_shipped()[0]) and words.lowercase
-    assert bertlib.load(str(REFERENCE))[0].config.norm == "post"
+    trained, words = bertlib.load(MODEL)
+    assert same(trained, load()[0]) and words.lowercase
+    assert bertlib.load(str(REFERENCE))[0].config.d_model != trained.config.d_model
     assert bertlib.load(run)[0].config.norm == "pre"
-    assert [kind_of(folder) for folder in (MODEL, REFERENCE, run)] == ["shipped", "published",
-                                                                      "run"]
+    save_shipped(trained, words, tmp_path / "shipped", {})
+    assert [kind_of(folder) for folder in (MODEL, REFERENCE, tmp_path / "shipped", run)] == [
+        "published", "published", "shipped", "run"]
     with pytest.raises(InputError, match="leave out best"):
         load(MODEL, best=True)
     with pytest.raises(InputError, match="no folder.*nowhere"):

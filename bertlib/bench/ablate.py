@@ -46,7 +46,8 @@ class Result(TypedDict):
 
 
 FAST: dict[str, Any] = dict(  # the architecture that the presets trained before BERT's own
-    architecture="fast", start="counts", output_share=1.0, query_key_share=1.0)
+    architecture="fast", start="counts", output_share=1.0, query_key_share=1.0,
+    learning_rate=4e-3, matrix_learning_rate=0.03)
 FAST_PARTS: dict[str, dict[str, Any]] = {  # how "fast" differs with one of BERT's parts
     "learned": dict(position="learned"), "gelu": dict(activation="gelu"),
     "no_qk_norm": dict(qk_norm=False), "post_norm": dict(norm="post"), "biases": dict(bias=True),
@@ -73,7 +74,7 @@ GROUPS: dict[str, tuple[Row, ...]] = {
         Row("outputs at the full rate", STEPS | dict(output_share=1.0)),
         Row("queries and keys at the full rate", STEPS | dict(query_key_share=1.0)),
         Row("dropout 0.35", STEPS | dict(dropout=0.35, attention_dropout=0.35)),
-        Row("rate stays at its peak", STEPS | dict(min_learning_rate=4e-3)),
+        Row("rate stays at its peak", STEPS | dict(min_learning_rate=2e-3)),
         Row("mask 15% throughout", STEPS | dict(mask_rate=0.15)),
         Row("static masks", STEPS | dict(dynamic_masks=False)),
         Row("pre-norm", STEPS | dict(architecture="bert_pre_norm")),

@@ -175,7 +175,7 @@ def save_shipped(model: BertForMaskedLM, tokenizer: Tokenizer, folder: Path,
     })
 
 
-def load_shipped(folder: Path = MODEL) -> tuple[BertForMaskedLM, Tokenizer]:
+def load_shipped(folder: Path) -> tuple[BertForMaskedLM, Tokenizer]:
     """A model that `save_shipped` wrote, in evaluation mode, with its tokenizer.
 
     Raises `InputError` if a file is missing, damaged or does not fit the others.
