@@ -16,13 +16,7 @@ from torch.optim.optimizer import ParamsT
 
 from bertlib.bert import BertForMaskedLM
 from bertlib.masking import Masked
-from bertlib.plumbing.device import (
-    autocast,
-    keep_freed_memory,
-    machine_name,
-    pick_device,
-    pick_precision,
-)
+from bertlib.plumbing.device import autocast, machine_name, prepare_training
 from bertlib.plumbing.ranks import ALONE, Ranks
 from bertlib.plumbing.states import load_weights
 from bertlib.settings import Settings
@@ -176,10 +170,7 @@ class Learner:
     def __init__(self, settings: Settings, model: BertForMaskedLM, ranks: Ranks = ALONE):
         ranks.require(settings.first_batch_size or settings.batch_size)
         self.settings, self.ranks = settings, ranks
-        self.device = pick_device(settings.device)
-        self.dtype = pick_precision(settings.precision, self.device)
-        if self.device.type == "cpu":
-            keep_freed_memory()
+        self.device, self.dtype = prepare_training(settings.device, settings.precision)
         self.model = model.to(self.device)
         self.optimizers = build_optimizers(model, settings, self.dtype)
         told = settings.told()

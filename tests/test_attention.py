@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from bertlib.attention import (
     MultiHeadAttention,
+    attend,
     causal_bias,
     distance_bias,
     explicit_attention,
@@ -31,6 +32,24 @@ def test_explicit_steps_agree_with_the_fused_kernel():
     assert torch.allclose(mixed, fused, atol=1e-6)
     assert torch.allclose(weights.sum(-1), torch.ones(2, 4, 10))
     assert (weights[1, :, :, 6:] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("is_padded", [False, True])
+def test_either_way_of_attending_mixes_the_same_and_learns_the_same(dtype, is_padded):
+    """In bfloat16 a processor takes the explicit steps; both ways round to 8 binary digits."""
+    keep = torch.tensor([[True] * 10, [True] * 6 + [False] * 4])
+    bias, target = padding_bias(keep) if is_padded else None, torch.randn(2, 4, 10, 16)
+    whole = [x.requires_grad_() for x in heads(2, 4, 10, 16)]
+    rounded = [x.detach().to(dtype).requires_grad_() for x in whole]
+    wanted = F.scaled_dot_product_attention(*whole, attn_mask=bias)
+    mixed = attend(*rounded, None if bias is None else bias.to(dtype), 0.0)
+    for out in (wanted, mixed):
+        (out.float() * target).sum().backward()
+    near = dict(atol=1e-5) if dtype == torch.float32 else dict(atol=0.06, rtol=0.05)
+    assert mixed.dtype == dtype and torch.allclose(mixed.float(), wanted, **near)
+    for x, y in zip(rounded, whole, strict=True):
+        assert torch.allclose(x.grad.float(), y.grad, **near)
 
 
 def test_attention_is_blind_to_padding():

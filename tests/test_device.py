@@ -1,5 +1,6 @@
 """What the machine offers, and what a token costs."""
 
+import subprocess
 import sys
 
 import pytest
@@ -16,7 +17,7 @@ from bertlib.plumbing.device import (
     pick_precision,
     process_memory,
 )
-from bertlib.plumbing.files import InputError
+from bertlib.plumbing.files import PROJECT, InputError
 from bertlib.scoring import flops_per_token
 
 
@@ -86,3 +87,24 @@ def test_memory_grows_by_what_is_held():
     held = b"x" * 100_000_000
     assert 0.9 * len(held) < process_memory("RssAnon") - before < 1.5 * len(held)
     assert process_memory() > process_memory("RssAnon")
+
+
+HOLD = """
+import sys, torch
+from bertlib.plumbing.device import prepare_training, process_memory
+if sys.argv[1] == "kept":
+    prepare_training("cpu", "float32")
+before = process_memory("RssAnon")
+block = torch.ones(16 * 2**20)
+del block
+print(process_memory("RssAnon") - before)
+"""
+
+
+@pytest.mark.programs
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's memory, Linux's counts")
+@pytest.mark.parametrize("way", ["kept", "returned"])
+def test_training_keeps_the_memory_that_it_frees(way):
+    done = subprocess.run([sys.executable, "-c", HOLD, way], cwd=PROJECT, capture_output=True,
+                          text=True, check=True)
+    assert (int(done.stdout) > 60e6) == (way == "kept")

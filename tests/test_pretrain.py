@@ -149,7 +149,7 @@ def test_auto_goes_on_with_nothing_but_the_same_run(own, tokenizer, change):
 @pytest.mark.parametrize(("change", "words"), [
     ("label", "label 'toy' \\(now 'toy2'\\)"), ("text", "other data under its label"),
     ("vocabulary", "another vocabulary"),
-    ("settings", "learning_rate 0.004 \\(now 1e-06\\); seed 1 \\(now 2\\)"),
+    ("settings", "learning_rate 0.002 \\(now 1e-06\\); seed 1 \\(now 2\\)"),
 ])
 def test_resuming_by_name_as_another_run_is_refused_with_what_differs(own, tokenizer, change,
                                                                       words):
@@ -173,7 +173,7 @@ def test_a_run_resumed_by_name_may_take_longer_and_keeps_its_settings(own, refus
     assert report["steps"] == 9 and report["seed"] == 5 and runs(own) == ["run0"]
     assert Identity.read(own / "runs" / "run0").settings["max_iters"] == 9
     message = refused(main, *common, "--resume", "run0", "--learning-rate", "1e-6")
-    assert "learning_rate 0.004 (now 1e-06)" in message
+    assert "learning_rate 0.002 (now 1e-06)" in message
     assert "is no run" in refused(main, *common, "--resume", "run7")
 
 
@@ -249,7 +249,7 @@ def test_an_interrupted_command_ends_with_its_own_exit_status(own):
 def test_the_command_refuses_what_does_not_fit(own, refused, tokenizer):
     common = ["--preset", "smoke", "--base", own, "--label", "toy", "--max-iters", 6]
     main([str(part) for part in common])
-    assert "d_model 32 (now 64)" in refused(main, *common, "--d-model", 64, "--resume", "run0")
+    assert "d_model 64 (now 96)" in refused(main, *common, "--d-model", 96, "--resume", "run0")
     assert "chunks" in refused(main, *common, "--batch-size", 10**4)
     assert "Did you mean 'smoke'" in refused(main, "--preset", "smoky")
     assert "Did you mean '--learning-rate'" in refused(main, "--learning-rte", 3)

@@ -59,7 +59,7 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
         return TYPES[name]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else torch.float16
-    return torch.bfloat16 if cpu_has_bfloat16() else torch.float32
+    return torch.bfloat16 if device.type == "cpu" and cpu_has_bfloat16() else torch.float32
 
 
 def cpu_has_bfloat16() -> bool:
@@ -71,6 +71,14 @@ def cpu_has_bfloat16() -> bool:
         )
     except (AttributeError, RuntimeError):
         return False
+
+
+def prepare_training(device: str, precision: str) -> tuple[torch.device, torch.dtype]:
+    """The device and the number type that two settings name; on a processor, memory is kept."""
+    where = pick_device(device)
+    if where.type == "cpu":
+        keep_freed_memory()
+    return where, pick_precision(precision, where)
 
 
 def keep_freed_memory() -> None:
