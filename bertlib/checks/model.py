@@ -15,7 +15,7 @@ from bertlib.checks.modules import build, draw, right_one
 IDS = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 0, 0]])  # [B, T]
 MASK = IDS > 0
 HEADS = ((0.5, 1), (0.25, -1))
-KINDS: tuple[dict[str, Any], ...] = (  # BERT as published, the published run, the fast one
+KINDS: tuple[dict[str, Any], ...] = (  # BERT, the published run, a comparison
     {}, dict(norm="pre", position="sinusoidal", n_token_type=0, head_transform=False, tied=False),
     dict(norm="pre", position="distance", distance_heads=HEADS, n_token_type=0, bias=False,
          activation="relu2", qk_norm=True))

@@ -19,10 +19,12 @@ def two_blocks() -> Picture:
         "pre-norm: norms stand on the branches, before attention and before the feed-forward "
         "layer, and the road runs free from bottom to top; one more norm follows the last block."))
     for x, title, lines in (
-            (24, "post-norm: BERT", ("The norms stand on the road: what leaves has",
-                                     "one size, and gradients pass every norm.")),
-            (374, "pre-norm: the fast recipe", ("The road is free for gradients; what it carries",
-                                                "grows, so one more norm stands at the end."))):
+            (24, "post-norm: BERT, and this course",
+             ("The norms stand on the road: what leaves has",
+              "one size, and gradients pass every norm.")),
+            (374, "pre-norm: most models since GPT-2",
+             ("The road is free for gradients; what it carries",
+              "grows, so one more norm stands at the end."))):
         c.text(x, 28, title, bold=True, anchor="start")
         for n, line in enumerate(lines):
             c.text(x, 364 + 17 * n, line, size=12, fill=GREY, anchor="start")
