@@ -23,6 +23,7 @@ from bertlib.checkpoint import Checkpoints
 from bertlib.data import Batches, Dataset, batch_size_at, in_order
 from bertlib.masking import Masked, Masker, mask_rate_at
 from bertlib.optim import Learner, rate_factor
+from bertlib.plumbing.device import return_freed_memory
 from bertlib.plumbing.files import InputError
 from bertlib.plumbing.interrupts import asks_to_stop
 from bertlib.plumbing.ranks import ALONE, Ranks
@@ -234,6 +235,7 @@ class Trainer:
                        seconds=round(self.seconds, 2))
         if self.step == 0:
             self._show()
+        return_freed_memory()
         return score
 
     def _note(self, loss: Tensor) -> None:

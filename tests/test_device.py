@@ -91,19 +91,21 @@ def test_memory_grows_by_what_is_held():
 
 HOLD = """
 import sys, torch
-from bertlib.plumbing.device import prepare_training, process_memory
-if sys.argv[1] == "kept":
+from bertlib.plumbing.device import prepare_training, process_memory, return_freed_memory
+if sys.argv[1] != "returned":
     prepare_training("cpu", "float32")
 before = process_memory("RssAnon")
 block = torch.ones(16 * 2**20)
 del block
+if sys.argv[1] == "trimmed":
+    return_freed_memory()
 print(process_memory("RssAnon") - before)
 """
 
 
 @pytest.mark.programs
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's memory, Linux's counts")
-@pytest.mark.parametrize("way", ["kept", "returned"])
+@pytest.mark.parametrize("way", ["kept", "returned", "trimmed"])
 def test_training_keeps_the_memory_that_it_frees(way):
     done = subprocess.run([sys.executable, "-c", HOLD, way], cwd=PROJECT, capture_output=True,
                           text=True, check=True)

@@ -85,12 +85,22 @@ def keep_freed_memory() -> None:
     """Let this process keep the memory that it frees, for the next step takes as much again.
 
     glibc hands large blocks back to the system, which returns each page zeroed, a fault a page:
-    a fifth of the time of a step. Without glibc's `mallopt` nothing is changed.
+    a fifth of the time of a step. Without glibc nothing is changed.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:
-        mallopt(M_MMAP_MAX, 0)  # no block is mapped alone
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)  # and the end of the heap stays
+    if glibc := _glibc():
+        glibc.mallopt(M_MMAP_MAX, 0)  # no block is mapped alone
+        glibc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)  # and the end of the heap stays
+
+
+def return_freed_memory() -> None:
+    """Hand back what is free now: gaps that other work left, such as a look at validation."""
+    if glibc := _glibc():
+        glibc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return library if hasattr(library, "malloc_trim") else None
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
