@@ -158,8 +158,8 @@ def test_without_the_course_s_folders_the_command_says_so(tmp_path):
     (["--base", ""], "The option --base is ''; it must be the name of a folder"),
     (["--base", "none"], "The option --base is 'none'; .* none at '/.*/none' .a relative name"),
     (["--label", ""], "The option --label is ''"), (["--preset", ""], "The option --preset is ''"),
-    (["--heads", 2], "The option --heads is 2; .* choose 4, 8, 16, 32"),
-    (["--d-model", 30], "The setting heads is 4; it must divide d_model, 30"),
+    (["--heads", 3], "The option --heads is 3; .* choose 1, 2, 4, 8, 16, 32, 64"),
+    (["--d-model", 31], "The setting heads is 2; it must divide d_model, 31"),
     (["smoke"], "There is no option 'smoke'"), (["--see", 3], "Did you mean '--seed'"),
 ])
 def test_the_command_refuses_in_one_sentence(arguments, words, refused):
@@ -173,7 +173,7 @@ def test_a_command_line_is_taken_as_meant(base):
                                  "--compile", "TRUE", "--seed", "7", "--dropout", "0"])
     assert (asked.label, asked.base, asked.preset) == ("103", base, "smoke")
     assert (asked.settings.compile, asked.settings.seed, asked.settings.dropout) == (True, 7, 0.0)
-    assert asked.settings.heads == 4 and asked.resume == "auto"
+    assert asked.settings.heads == 2 and asked.resume == "auto"
 
 
 def test_help_tells_where_a_relative_base_starts(capsys):

@@ -40,7 +40,7 @@ def draw_loss(axes: Axes, records: list[dict[str, Any]], report: dict[str, Any])
     """Validation loss against tokens, with the loss of each baseline in the report as a line."""
     axes.plot([r["tokens"] / 1e6 for r in records], [r["loss"] for r in records], "o-",
               color=OURS, ms=3, label="this run")
-    lines = report.get("on_the_way", report)
+    lines = report["on_the_way"]
     levels = {f"{words} = {lines[name]:.2f}": lines[name]
               for name, words in LOSSES.items() if name in lines}
     of = f", {NEXT}" if report.get("objective") == NEXT else ""
@@ -57,7 +57,7 @@ def draw_accuracy(axes: Axes, records: list[dict[str, Any]], report: dict[str, A
         axes.semilogx([step * PUBLISHED_TOKENS for step, _ in PUBLISHED],
                       [100 * share for _, share in PUBLISHED], "s--", color=THEIRS, ms=4,
                       label="published run (WikiText-103, own vocabulary)")
-    lines = report.get("on_the_way", report)  # baselines at the curve's own exam
+    lines = report["on_the_way"]  # baselines at the curve's own exam
     levels = {f"{words}: {lines[name]:.1%}": 100 * lines[name]
               for name, words in ACCURACIES.items() if name in lines}
     axes.set(xlabel="tokens seen", ylabel="validation accuracy (%)",
