@@ -213,7 +213,9 @@ CHOICES: dict[str, Collection[str]] = {
     "precision": ("auto", "float32", "bfloat16", "float16"),
 }
 
-QUICK = dict(  # BERT as published; all that makes it learn quickly is how it starts and steps
+# BERT as published: all that makes it learn quickly is how it starts and how it steps. The rates
+# are those of some 5,000 steps; 500 like twice as much, and at 5,000 that costs 0.15 nats.
+QUICK = dict(
     architecture="bert", optimizer="muon", schedule="linear", start="told", dynamic_masks=True,
     dropout=0.0, attention_dropout=0.0, mask_rate=0.30, learning_rate=2e-3,
     matrix_learning_rate=0.015, output_share=0.5, query_key_share=0.3, min_learning_rate=0.0,

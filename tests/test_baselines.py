@@ -283,7 +283,8 @@ def test_a_report_tells_all_baselines_and_the_plot_draws_them(own):
                {"tokens": 9e6, "loss": 3.0, "accuracy": 0.4}]
     for draw, old, new in ((draw_loss, 2, 5), (draw_accuracy, 1, 4)):
         few = {k: v for k, v in report["on_the_way"].items()
-               if k[:4] not in ("left", "both", "six_")} | {"source": "toy"}
+               if k[:4] not in ("left", "both", "six_")}
+        few = {"on_the_way": few, "source": "toy"}
         for facts, lines in ((report, new), (few, old)):
             axes = Figure(figsize=(7, 3.2)).subplots()
             draw(axes, records, facts)

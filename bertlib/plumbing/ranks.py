@@ -6,6 +6,7 @@ gradient of its own rows, and DistributedDataParallel averages the gradients (Li
 https://arxiv.org/abs/2006.15704). What this module does itself is the small talk beside that.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -135,6 +136,7 @@ def join(device: str) -> Iterator[Ranks]:
     dist.init_process_group(backend, timeout=PATIENCE)
     yield ranks
     ranks.gather(None)  # all leave together: the writer may still be at its report
+    gc.collect()  # a model that still holds the connection would drop it in the end, and abort
     dist.destroy_process_group()  # not after an error: it could wait for a rank that is gone
 
 
