@@ -45,6 +45,12 @@ def evaluate(model: BertForMaskedLM, batches: Iterator[Masked], device: torch.de
     return Score(loss / count, right / count, int(count))
 
 
+def head_weights(config: BertConfig) -> int:
+    """Weights that a position meets in the head: its own layer, if any, and the decoder."""
+    width = config.d_model
+    return width * config.vocab_size + (width**2 if config.head_transform else 0)
+
+
 def flops_per_token(config: BertConfig, mask_rate: float) -> float:
     """Floating-point operations to train on one token, forward and backward.
 
@@ -56,6 +62,5 @@ def flops_per_token(config: BertConfig, mask_rate: float) -> float:
     mask_rate = 1.0 if config.causal else mask_rate
     width, layers = config.d_model, config.n_layer
     mixing, own = 3 * width**2, width**2 + 2 * width * config.d_ff  # a block's weights
-    head = width * config.vocab_size + (width**2 if config.head_transform else 0)
-    weights = layers * mixing + (layers - 1 + mask_rate) * own + mask_rate * head
+    weights = layers * mixing + (layers - 1 + mask_rate) * own + mask_rate * head_weights(config)
     return 6 * weights + 12 * layers * width * config.seq_len

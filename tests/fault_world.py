@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 import bertlib
 from bertlib import prepare_mlm_dataset
 from bertlib import pretrain as command
+from bertlib.bench.ablate import FAST
 from bertlib.bert import BertForMaskedLM
 from bertlib.checkpoint import Checkpoints
 from bertlib.plumbing import runlog
@@ -37,8 +38,7 @@ from bertlib.trainer import Trainer
 LABEL, LENGTH, SEED = "toy", 32, 123
 # Dropout, so that the random state counts; a checkpoint after each step.
 SETTINGS = dict(max_iters=12, val_interval=4, batch_size=8, val_chunks=8, d_model=16,
-                heads=4, dropout=0.1, checkpoint_minutes=0.0, architecture="fast", start="counts",
-                learning_rate=4e-3, matrix_learning_rate=0.03)
+                heads=4, dropout=0.1, checkpoint_minutes=0.0) | FAST
 # no BERT as published, so that its export has a form of its own ("shipped"); the others' form is
 # that of "reference"
 HALF = 7  # the step after which the half-done run was killed

@@ -156,6 +156,6 @@ def test_chunks_of_unknown_words_alone_have_no_mask_and_do_not_spoil_the_score(t
 
 def test_passages_are_named_in_header_and_output(tmp_path):
     datasets, said, _ = prepared(tmp_path, "the king went to the sea . " * 2000)
-    assert said[0].startswith("vocabulary: uncased")
+    assert said[0].startswith("vocabulary: uncased, says tokenizer_config.json")
     assert datasets["val"].header.origin.unit == "passages"
     assert "contiguous passages" in said[1]

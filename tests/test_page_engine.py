@@ -113,7 +113,8 @@ def test_attention_weights_are_those_of_the_layer_that_is_asked(tab):
 def test_gelu_is_the_exact_one(tab):
     x = torch.linspace(-8, 8, 3_001)
     found = torch.tensor(tab.evaluate("(x) => Array.from(gelu(Float32Array.from(x)))", x.tolist()))
-    assert (found - F.gelu(x)).abs().max() < 2e-6
+    exact = F.gelu(x.double())  # PyTorch's float32 is off by a millionth itself
+    assert (found - exact).abs().max() < 1e-6
     assert (found - F.gelu(x, approximate="tanh")).abs().max() > 1e-4
 
 

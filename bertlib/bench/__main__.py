@@ -57,7 +57,7 @@ def bench_train(arguments: list[str]) -> None:
     options = parser().parse_args(arguments)
     contest = Contest(**{field.name: getattr(options, field.name) for field in fields(Contest)})
     device = pick_device(contest.device)
-    named = {contestant.name: contestant 
+    named = {contestant.name: contestant
              for contestant in contestants(device, options.compiled)}
     if options.memory_of:
         print(memory_of(named[options.memory_of], contest, device))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.plumbing.device import pick_precision
 from bertlib.plumbing.files import InputError
-from bertlib.scoring import flops_per_token
+from bertlib.scoring import flops_per_token, head_weights
 
 SEQ_LEN, MASK_RATE, HEAD_WIDTH = 128, 0.15, 64
 MASK_ID, FIRST_WORD = 4, 5  # ids as in a vocabulary that begins with the five special tokens
@@ -82,8 +82,7 @@ class Contestant:
         whole = flops_per_token(config, 1.0)
         if self.library != MASKED:
             return whole
-        head = 6 * config.d_model * (config.d_model + config.vocab_size)
-        return whole - (1 - rate) * head
+        return whole - 6 * (1 - rate) * head_weights(config)
 
 
 def contestants(device: torch.device, compiled: bool = False) -> list[Contestant]:

@@ -40,8 +40,8 @@ class Training:
 
     def __init__(self, contestant: Contestant, contest: Contest, device: torch.device):
         self.contestant, self.device = contestant, device
-        if device.type == "cpu" and contest.freed == "kept":
-            keep_freed_memory()
+        if contest.freed == "kept":
+            keep_freed_memory(device)
         torch.manual_seed(0)
         self.model = build_model(contestant, contest).to(device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)

@@ -76,18 +76,17 @@ def cpu_has_bfloat16() -> bool:
 def prepare_training(device: str, precision: str) -> tuple[torch.device, torch.dtype]:
     """The device and the number type that two settings name; on a processor, memory is kept."""
     where = pick_device(device)
-    if where.type == "cpu":
-        keep_freed_memory()
+    keep_freed_memory(where)
     return where, pick_precision(precision, where)
 
 
-def keep_freed_memory() -> None:
-    """Let this process keep the memory that it frees, for the next step takes as much again.
+def keep_freed_memory(device: torch.device) -> None:
+    """Let a processor keep the memory that it frees, for the next step takes as much again.
 
     glibc hands large blocks back to the system, which returns each page zeroed, a fault a page:
-    a fifth of the time of a step. Without glibc nothing is changed.
+    a fifth of the time of a step. Elsewhere, and without glibc, nothing is changed.
     """
-    if glibc := _glibc():
+    if device.type == "cpu" and (glibc := _glibc()):
         glibc.mallopt(M_MMAP_MAX, 0)  # no block is mapped alone
         glibc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)  # and the end of the heap stays
 
