@@ -19,7 +19,7 @@ NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 REAL = PROJECT / "assets" / "07_pretrain"
 LEVERS = PROJECT / "assets" / "12_efficiency"
 EARLIER = LEVERS / "earlier"  # of an architecture and a split that the course has left
-RUNS = ("bert_10", "fast_10", "bert_10_double_rates", "bert_long")
+RUNS = (REAL, LEVERS / "fast_10", LEVERS / "bert_10_double_rates", LEVERS / "bert_long")
 
 
 def load(path) -> dict:
@@ -121,8 +121,8 @@ def test_the_real_run_beats_its_baselines_and_the_goal():
 def test_the_efficiency_lesson_tells_the_numbers_of_its_files():
     text = "\n".join(source(cell) for cell in
                      cells(PROJECT / "notebooks" / "12_efficiency.ipynb", "markdown"))
-    for name in RUNS:
-        report = load(LEVERS / name / "report.json")
+    for folder in RUNS:
+        report = load(folder / "report.json")
         assert f"{report['val_accuracy']:.1%}" in text and f"{report['val_loss']:.2f}" in text
         assert f"{report['minutes']:.1f} min" in text and report["machine"] in text
     for name in ("fast_60_first", "fast_60"):
@@ -158,8 +158,22 @@ def test_all_runs_of_the_efficiency_lesson_solved_the_same_puzzle(folder):
     assert len({row["masked_words"] for row in rows}) == bool(rows)
     assert len({row["unigram_loss"] for row in rows}) == bool(rows)
     reports = [load(path) for path in folder.glob("*/report.json")]
+    reports += [load(REAL / "report.json")] if folder == LEVERS else []
     for name in ("masked_words", "unigram_loss", "both_loss", "both_accuracy"):
         assert len({report[name] for report in reports}) == 1
+
+
+def test_the_readme_of_the_efficiency_results_tells_each_run():
+    text = (LEVERS / "README.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in text.splitlines() if " M | " in line}
+    assert set(rows) == {"../07_pretrain", *(path.parent.name for path in
+                                             LEVERS.glob("*/report.json"))}
+    for name, row in rows.items():
+        report = load(LEVERS / name / "report.json")
+        for told in (f"| {report['seed']} |", f"{report['steps']:,}", f"{report['minutes']:.1f} min",
+                     f"{report['tokens'] / 1e6:.1f} M", f"| {report['val_loss']:.2f} |",
+                     f"{report['val_accuracy']:.1%}"):
+            assert told in row, (name, told)
 
 
 def test_the_readme_tells_the_numbers_of_the_course_s_model():
