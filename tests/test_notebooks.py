@@ -44,7 +44,7 @@ def test_outputs_are_stored_in_order_and_clean(path):
     assert not re.search(r"(?<![\w.])/(home|root|tmp|work|Users|usr)/|[A-Z]:\\\\Users", text)
     assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
-    assert path.stat().st_size <= 300_000
+    assert path.stat().st_size <= 400_000
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -170,9 +170,9 @@ def test_the_readme_of_the_efficiency_results_tells_each_run():
                                              LEVERS.glob("*/report.json"))}
     for name, row in rows.items():
         report = load(LEVERS / name / "report.json")
-        for told in (f"| {report['seed']} |", f"{report['steps']:,}", f"{report['minutes']:.1f} min",
-                     f"{report['tokens'] / 1e6:.1f} M", f"| {report['val_loss']:.2f} |",
-                     f"{report['val_accuracy']:.1%}"):
+        for told in (f"| {report['seed']} | {report['minutes']:.1f} min | {report['steps']:,} |",
+                     f"| {report['tokens'] / 1e6:.1f} M | {report['val_loss']:.2f} |",
+                     f"| {report['val_accuracy']:.1%} |"):
             assert told in row, (name, told)
 
 

@@ -1,16 +1,17 @@
 """Figures: in one palette that colour-blind readers can use, never by colour alone."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from IPython.display import Image, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from bertlib.figures.shown import show
 from bertlib.plumbing.files import atomic_write
+
+__all__ = ["show"]  # offered here, too
 
 # The project that this course implements, read off its published chart: WikiText-103, 24,992
 # words, 6 x 768, on a GPU. (step, validation accuracy); 200 x 2 x 128 tokens a step.
@@ -19,13 +20,7 @@ PUBLISHED = ((5_000, 0.47), (10_000, 0.53), (15_000, 0.558), (20_000, 0.575), (2
 PUBLISHED_TOKENS = 200 * 2 * 128
 NEXT = "next token"  # the objective of a report that has another exam than hidden words
 OURS, THEIRS, GREY = "#0a5fa8", "#b4500a", "#555555"
-
-
-def show(figure: Figure, alt: str) -> None:
-    """Display a figure in a notebook as PNG, with a text for those who cannot see it."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=80, metadata={"Software": None})
-    display(Image(buffer.getvalue(), format="png", alt=alt))
+WHITE = dict(facecolor="white", edgecolor="none", pad=0.5)  # so that no line crosses out a word
 
 
 LOSSES = {"uniform_loss": "knows nothing: ln V",
@@ -67,7 +62,7 @@ def draw_accuracy(axes: Axes, records: list[dict[str, Any]], report: dict[str, A
 
 
 def _draw_levels(axes: Axes, levels: dict[str, float]) -> None:
-    """Dotted lines with their words at the right, each below its line and below those above it."""
+    """Dotted lines with their words at the right, each below its line and those above it."""
     for level in levels.values():
         axes.axhline(level, color=GREY, ls=":")
     low, high = axes.get_ylim()
@@ -75,7 +70,7 @@ def _draw_levels(axes: Axes, levels: dict[str, float]) -> None:
     for words, level in sorted(levels.items(), key=lambda item: -item[1]):
         top = min(level - unit, top)
         axes.annotate(words, (0.98, top), color=GREY, xycoords=("axes fraction", "data"),
-                      ha="right", va="top", fontsize=8)
+                      ha="right", va="top", fontsize=8, bbox=WHITE)
         top -= 6 * unit  # the height of these letters
 
 
