@@ -6,80 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bertlib.attention import sinusoids
 from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.checks import bert as checks
-
-
-def paper(length, width, rates=None, first=0):
-    rates = 10_000.0 ** (-torch.arange(0, width, 2) / width) if rates is None else rates
-    angles = torch.arange(first, first + length)[:, None] * rates
-    table = torch.zeros(length, width)
-    table[:, 0::2], table[:, 1::2] = angles.sin(), angles.cos()
-    return table
-
-
-def apart(length, width):
-    table = sinusoids(length, width)
-    return torch.cat((table[:, 0::2], table[:, 1::2]), 1)
-
-
-def per_feature(length, width):
-    table = torch.zeros(length, width)
-    for place in range(length):
-        for feature in range(width):
-            angle = place / 10_000 ** (feature / width)
-            table[place, feature] = math.cos(angle) if feature % 2 else math.sin(angle)
-    return table
-
-
-SINUSOIDS = [
-    (lambda t, d: torch.zeros(t, d), "zeros"),
-    (apart, "alternate"),
-    (lambda t, d: paper(t, d).view(t, -1, 2).flip(-1).flatten(1), "changed places"),
-    (lambda t, d: paper(t, d, 10_000.0 ** (-torch.arange(d // 2) / d)), "should be 2i/D"),
-    (lambda t, d: paper(t, d, 10_000.0 ** (torch.arange(0, d, 2) / d)), "rates grow"),
-    (per_feature, "share one"),
-    (lambda t, d: paper(t, d, first=1), "begin at 1"),
-    (lambda t, d: sinusoids(t, d).T, "on its side"),
-    (lambda t, d: sinusoids(7, 6), "the shape is (7, 6)"),
-    (lambda t, d: paper(t, d, 1_000.0 ** (-torch.arange(0, d, 2) / d)), "0.841"),
-]
-
-
-def places(ids):
-    return torch.arange(ids.shape[1])
-
-
-def side_by_side(ids, kinds, token, position, token_type):
-    here = position[places(ids)].expand(len(ids), -1, -1)
-    return torch.cat((token[ids], here, token_type[kinds]), -1)
-
-
-EMBEDDINGS = [
-    (lambda i, k, t, p, y: t[i], "only the words"),
-    (lambda i, k, t, p, y: t[i] + p[torch.arange(i.numel()).view(i.shape)] + y[k],
-     "over the batch"),
-    (lambda i, k, t, p, y: t[i] + p[places(i)], "token type is forgotten"),
-    (lambda i, k, t, p, y: t[i] + p[places(i)] + y[torch.zeros_like(k)], "always 0"),
-    (lambda i, k, t, p, y: t[i] * p[places(i)] + y[k], "multiplied; add it"),
-    (lambda i, k, t, p, y: (t[i] + y[k]) * p[places(i)], "multiplied with"),
-    (lambda i, k, t, p, y: t[i] + p[i] + y[k], "token's id"),
-    (lambda i, k, t, p, y: t[i] + p[torch.arange(len(i))][:, None] + y[k], "row in the batch"),
-    (lambda i, k, t, p, y: t[i] + y[k], "position is forgotten"),
-    (side_by_side, "side by side"),
-    (lambda i, k, t, p, y: t[i] + p[:3] + y[k], "it stops with RuntimeError"),
-]
-
-LOGITS = [
-    (lambda h, t, b: h @ t.T, "bias is forgotten"),
-    (lambda h, t, b: h @ t + b, "not turned: a word"),
-    (lambda h, t, b: h @ t, "not turned, and the bias"),
-    (lambda h, t, b: h @ t.T - b, "subtracted"),
-    (lambda h, t, b: (h @ t.T + b).softmax(-1), "probabilities"),
-    (lambda h, t, b: h @ t.T / t.shape[1] ** 0.5 + b, "square root of D"),
-    (lambda h, t, b: F.linear(h, t.detach(), b), "no gradient"),
-]
 
 
 def chosen(logits, labels, keep, reduce=torch.mean):
@@ -151,9 +79,7 @@ SIZES = [
     (counted, "without"),
 ]
 
-WRONG = {checks.check_sinusoids: SINUSOIDS, checks.check_embeddings: EMBEDDINGS,
-         checks.check_tied_logits: LOGITS, checks.check_masked_loss: LOSSES,
-         checks.check_n_parameters: SIZES}
+WRONG = {checks.check_masked_loss: LOSSES, checks.check_n_parameters: SIZES}
 
 
 @pytest.mark.parametrize(
@@ -165,13 +91,6 @@ def test_a_wrong_answer_is_told_what_is_wrong(check, answer, words, diagnosed):
     diagnosed(check, answer, words)
 
 
-def plain_sum(ids, kinds, token, position, token_type):
-    rows = [[token[i] + position[place] + token_type[k]
-             for place, (i, k) in enumerate(zip(row, kind, strict=True))]
-            for row, kind in zip(ids.tolist(), kinds.tolist(), strict=True)]
-    return torch.stack([torch.stack(row) for row in rows])
-
-
 def loss_by_loops(logits, labels):
     losses = [math.log(sum(math.exp(x - max(line)) for x in line)) + max(line) - line[label]
               for row, wanted in zip(logits.tolist(), labels.tolist(), strict=True)
@@ -180,13 +99,6 @@ def loss_by_loops(logits, labels):
 
 
 RIGHT = [
-    (checks.check_sinusoids, sinusoids), (checks.check_sinusoids, paper),
-    (checks.check_sinusoids, lambda t, d: paper(t, d).double()),
-    (checks.check_embeddings, plain_sum),
-    (checks.check_embeddings, lambda i, k, t, p, y: F.embedding(i, t) + F.embedding(k, y)
-     + p[None, :i.shape[1]]),
-    (checks.check_tied_logits, F.linear),
-    (checks.check_tied_logits, lambda h, t, b: torch.einsum("...d,vd->...v", h, t) + b),
     (checks.check_masked_loss, lambda x, y: chosen(x, y, y != -100)),
     (checks.check_masked_loss, lambda x, y: F.nll_loss(x.log_softmax(-1).flatten(0, 1),
                                                        y.flatten()).view(1)),

@@ -5,32 +5,23 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bertlib.attention import padding_bias, sinusoids
 from bertlib.bert import BertForMaskedLM, Embeddings, Encoder, MLMHead, MLMOutput
-from bertlib.blocks import ACTIVATIONS, Block
-from bertlib.checks.model import check_embedding_layer, check_encoder, check_head
-from bertlib.checks.whole import check_model
+from bertlib.blocks import Block
+from bertlib.checks.model import check_embeddings, check_encoder, check_head, check_model
 
 
 class Entrance(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.token = nn.Embedding(config.vocab_size, config.d_model)
-        if config.position == "learned":
-            self.position = nn.Embedding(config.seq_len, config.d_model)
-        self.fixed = sinusoids(config.seq_len, config.d_model)
-        self.waves, self.p = config.position == "sinusoidal", config.dropout
-        if config.n_token_type:
-            self.token_type = nn.Embedding(config.n_token_type, config.d_model)
-        self.norm = nn.LayerNorm(config.d_model, config.norm_eps, bias=config.bias)
+        self.position = nn.Embedding(config.seq_len, config.d_model)
+        self.token_type = nn.Embedding(config.n_token_type, config.d_model)
+        self.norm, self.p = nn.LayerNorm(config.d_model, config.norm_eps), config.dropout
 
     def parts(self, ids, types):
         where = torch.arange(ids.shape[1]).expand_as(ids)
-        places = self.position(where) if hasattr(self, "position") else 0.0
-        places = self.fixed[where] if self.waves else places
-        kinds = ids * 0 if types is None else types
-        return self.token(ids), places, self.token_type(kinds) if hasattr(
-            self, "token_type") else 0.0
+        return self.token(ids), self.position(where), self.token_type(
+            ids * 0 if types is None else types)
 
     def forward(self, input_ids, token_type_ids=None):
         return F.dropout(self.norm(sum(self.parts(input_ids, token_type_ids))), self.p,
@@ -50,69 +41,53 @@ def types_only_if_given(self, ids, types=None):
                      self.training)
 
 
-def types_never_given(self, ids, types=None):
-    return Entrance.forward(self, ids)
+def place_by(where):
+    """Positions looked up by something else: ids [B, T] -> numbers [B, T]."""
+    def forward(self, ids, types=None):
+        token, _, typed = self.parts(ids, types)
+        places = self.position(where(ids).expand_as(ids) % self.position.num_embeddings)
+        return F.dropout(self.norm(token + places + typed), self.p, self.training)
+    return entrance(None, forward=forward)
 
 
-def learned_waves(self, config):
+def one_table(self, config):
     Entrance.__init__(self, config)
-    if config.position == "sinusoidal":
-        self.table = nn.Parameter(sinusoids(config.seq_len, config.d_model))
+    self.position = nn.Parameter(torch.zeros(config.seq_len, config.d_model))
 
 
-class Stack(Encoder):
-    """The same parts, joined in a loop."""
+class Stack(nn.Module):
+    """The same parts as `Encoder`, joined in a loop."""
 
-    def bias(self, ids, mask):
-        bias = 0 if mask is None else torch.where(mask, 0.0, -torch.inf)[:, None, None]
-        if self.distance is not None:
-            bias = bias + self.distance[..., :ids.shape[1], :ids.shape[1]]
-        return bias if isinstance(bias, torch.Tensor) else None
+    def __init__(self, config):
+        super().__init__()
+        self.embeddings = Entrance(config)
+        self.blocks = nn.ModuleList([Block(config) for _ in range(config.n_layer)])
 
-    def forward(self, input_ids, attention_mask=None, token_type_ids=None, keep=None, layers=None):
-        if input_ids.shape[-1] > self.config.seq_len:
-            from bertlib.plumbing.files import InputError
-            raise InputError("That is too long.")
-        states = [self.embeddings(input_ids, token_type_ids)]
-        bias = self.bias(input_ids, attention_mask)
-        for number, block in enumerate(self.blocks):
-            last = number == len(self.blocks) - 1
-            states.append(block(states[-1], bias, keep if last else None))
-        if layers is not None:
-            layers.extend(states)
-        return self.final_norm(states[-1])
+    def order(self):
+        return list(self.blocks)
+
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None, keep=None):
+        bias, x = None, self.embeddings(input_ids, token_type_ids)
+        if attention_mask is not None:
+            bias = torch.where(attention_mask, 0.0, -torch.inf)[:, None, None]
+        blocks = self.order()
+        for number, block in enumerate(blocks):
+            x = block(x, bias, keep if number == len(blocks) - 1 else None)
+        return x
 
 
-def stack(blocks=list, **names):
-    """`Stack` with other blocks: what is made of the list of them."""
-    def forward(self, *given, **named):
-        kept, self.blocks = self.blocks, nn.ModuleList(blocks(list(self.blocks)))
-        try:
-            return Stack.forward(self, *given, **named)
-        finally:
-            self.blocks = kept
-    return type("Other", (Stack,), {"forward": forward, **names})
+def stack(order):
+    """`Stack` that takes its blocks in another order."""
+    return type("Other", (Stack,), {"order": lambda self: order(list(self.blocks))})
 
 
 def own(forward, base=Stack, **names):
     return type("Other", (base,), {"forward": forward, **names})
 
 
-def no_final_norm(self, *given, **named):
-    kept, self.final_norm = self.final_norm, nn.Identity()
-    try:
-        return Stack.forward(self, *given, **named)
-    finally:
-        self.final_norm = kept
-
-
-def any_length(self, input_ids, *given, **named):
-    return Stack.forward(self, input_ids[:, :self.config.seq_len], *given, **named)
-
-
-def asserted(self, input_ids, *given, **named):
-    assert input_ids.shape[1] <= self.config.seq_len
-    return Stack.forward(self, input_ids, *given, **named)
+def early_keep(self, ids, mask=None, types=None, keep=None):
+    hidden = Stack.forward(self, ids, mask, types)
+    return hidden if keep is None else hidden[0][keep % ids.shape[1]]
 
 
 def plain_list(self, config):
@@ -125,19 +100,15 @@ class Exit(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.decoder = nn.Linear(config.d_model, config.vocab_size)
-        if config.head_transform:
-            self.transform = nn.Linear(config.d_model, config.d_model)
-            self.norm = nn.LayerNorm(config.d_model, config.norm_eps)
-        self.bend = ACTIVATIONS[config.activation]
+        self.transform = nn.Linear(config.d_model, config.d_model)
+        self.norm = nn.LayerNorm(config.d_model, config.norm_eps)
 
     def forward(self, x):
-        return self.decoder(self.norm(self.bend(self.transform(x))) if hasattr(self, "norm") else x)
+        return self.decoder(self.norm(F.gelu(self.transform(x))))
 
 
 def leave(make):
-    def forward(self, x):
-        return make(self, x) if hasattr(self, "norm") else Exit.forward(self, x)
-    return type("Other", (Exit,), {"forward": forward})
+    return type("Other", (Exit,), {"forward": make})
 
 
 class Whole(nn.Module):
@@ -154,8 +125,7 @@ class Whole(nn.Module):
         for block in self.encoder.blocks if config.zero_init else ():
             block.attention.output.weight.data.zero_()
             block.feed_forward.down.weight.data.zero_()
-        if config.tied:
-            self.head.decoder.weight = self.encoder.embeddings.token.weight
+        self.head.decoder.weight = self.encoder.embeddings.token.weight
 
     def loss(self, logits, labels):
         return F.cross_entropy(logits.flatten(0, -2), labels.flatten())
@@ -184,36 +154,36 @@ def copied(self, config):
     self.head.decoder.weight = nn.Parameter(self.encoder.embeddings.token.weight.clone())
 
 
-def always_tied(self, config):
-    self.head.decoder.weight = self.encoder.embeddings.token.weight
-
-
 def all_positions(self, ids, positions, mask, types):
     logits = self.head(self.encoder(ids, mask, types))
     return logits if positions is None else logits.flatten(0, 1)[positions]
 
 
 RIGHT = [
-    (check_embedding_layer, Embeddings), (check_embedding_layer, Entrance),
+    (check_embeddings, Embeddings), (check_embeddings, Entrance),
     (check_encoder, Encoder), (check_encoder, Stack),
     (check_head, MLMHead), (check_head, Exit),
     (check_model, BertForMaskedLM), (check_model, Whole),
 ]
 
 WRONG = [
-    (check_embedding_layer, entrance(lambda s, t, p, y: t + p + y), "the norm is missing"),
-    (check_embedding_layer, entrance(lambda s, t, p, y: s.norm(t + y)), "positions are missing"),
-    (check_embedding_layer, entrance(lambda s, t, p, y: s.norm(t)), "only the words"),
-    (check_embedding_layer, entrance(lambda s, t, p, y: s.norm(t) + p + y), "before the rest"),
-    (check_embedding_layer, entrance(lambda s, t, p, y: s.norm(t * p + y)), "multiplied"),
-    (check_embedding_layer, entrance(None, forward=types_only_if_given), "row 0 is added"),
-    (check_embedding_layer, entrance(None, forward=types_never_given), "are not looked up"),
-    (check_embedding_layer, entrance(lambda s, t, p, y: s.norm(F.dropout(t + p + y, 0.5))),
+    (check_embeddings, entrance(lambda s, t, p, y: t + p + y), "the norm is missing"),
+    (check_embeddings, entrance(lambda s, t, p, y: s.norm(t + y)), "positions are missing"),
+    (check_embeddings, entrance(lambda s, t, p, y: s.norm(t)), "only the words"),
+    (check_embeddings, entrance(lambda s, t, p, y: s.norm(t) + p + y), "before the rest"),
+    (check_embeddings, entrance(lambda s, t, p, y: s.norm(t * p + y)), "multiplied"),
+    (check_embeddings, entrance(None, forward=types_only_if_given), "row 0 is added"),
+    (check_embeddings, entrance(None, forward=lambda s, ids, types=None: Entrance.forward(s, ids)),
+     "are not looked up"),
+    (check_embeddings, place_by(lambda ids: ids), "looked up by the token's id"),
+    (check_embeddings, place_by(lambda ids: 1 + torch.arange(ids.shape[1])), "begin at 1"),
+    (check_embeddings, place_by(lambda ids: torch.arange(len(ids))[:, None]), "its row in the"),
+    (check_embeddings, entrance(lambda s, t, p, y: s.norm(F.dropout(t + p + y, 0.5))),
      "two calls differ"),
-    (check_embedding_layer, entrance(None, forward=lambda s, ids, types=None: s.norm(sum(
+    (check_embeddings, entrance(None, forward=lambda s, ids, types=None: s.norm(sum(
         s.parts(ids, types)))), "not used in training"),
-    (check_embedding_layer, entrance(None, forward=Entrance.forward, __init__=learned_waves),
-     "'table' is one part too many"),
+    (check_embeddings, entrance(None, forward=Entrance.forward, __init__=one_table),
+     "'position.weight' is missing; there is 'position' instead"),
     (check_encoder, stack(lambda blocks: blocks[-1:]), "only the last block"),
     (check_encoder, stack(lambda blocks: blocks[::-1]), "from the last to the first"),
     (check_encoder, stack(lambda blocks: blocks[:1] * 3), "again and again"),
@@ -222,26 +192,22 @@ WRONG = [
      "attention_mask is not used"),
     (check_encoder, own(lambda s, ids, mask=None, *a, **k: Stack.forward(
         s, ids, None if mask is None else ~mask, *a, **k)), "upside down"),
-    (check_encoder, own(Stack.forward, bias=lambda s, ids, mask: None if mask is None
-                        else padding_bias(mask)), "the distances are not used"),
-    (check_encoder, own(no_final_norm), "the final norm is missing"),
-    (check_encoder, own(lambda s, ids, mask=None, types=None, keep=None, layers=None: Stack.forward(
-        s, ids, mask, types, None, layers)), "keep is not heeded"),
-    (check_encoder, own(lambda s, ids, mask=None, types=None, keep=None, layers=None: Stack.forward(
-        s, ids, mask, None, keep, layers)), "token_type_ids are not handed on"),
-    (check_encoder, own(lambda s, ids, mask=None, types=None, keep=None, layers=None: Stack.forward(
-        s, ids, mask, types, keep)), "layers takes 0 states"),
-    (check_encoder, own(any_length), "8 tokens are taken"),
-    (check_encoder, own(asserted), "stop with AssertionError"),
+    (check_encoder, own(lambda s, ids, mask=None, types=None, keep=None: s.embeddings(ids, types)),
+     "the blocks are missing"),
+    (check_encoder, stack(lambda blocks: [*blocks, blocks[-1]]), "used twice"),
+    (check_encoder, own(early_keep), "in the flattened batch"),
+    (check_encoder, own(lambda s, ids, mask=None, types=None, keep=None: Stack.forward(
+        s, ids, mask, types)), "keep is not heeded"),
+    (check_encoder, own(lambda s, ids, mask=None, types=None, keep=None: Stack.forward(
+        s, ids, mask, None, keep)), "token_type_ids are not handed on"),
     (check_encoder, own(Stack.forward, __init__=plain_list), "make it an nn.ModuleList"),
     (check_head, leave(lambda s, x: s.decoder(x)), "transform and norm are not used"),
-    (check_head, leave(lambda s, x: s.decoder(s.norm(s.transform(x)))), "activation is missing"),
+    (check_head, leave(lambda s, x: s.decoder(s.norm(s.transform(x)))), "GELU is missing"),
     (check_head, leave(lambda s, x: s.decoder(F.gelu(s.transform(x)))), "the norm is missing"),
     (check_head, leave(lambda s, x: s.decoder(F.gelu(s.norm(s.transform(x))))), "stands before"),
     (check_head, leave(lambda s, x: Exit.forward(s, x).softmax(-1)), "these are probabilities"),
     (check_head, leave(lambda s, x: s.norm(F.gelu(s.transform(x)))), "the shape is"),
     (check_model, begun(copied), "assign it, do not copy it"),
-    (check_model, begun(always_tied), "with tied=False"),
     (check_model, begun(lambda s, c: s.head.decoder.weight.data.normal_(0, 1)), "init_std is 0.05"),
     (check_model, begun(lambda s, c: s.head.decoder.bias.data.normal_()), "should begin with 0"),
     (check_model, begun(lambda s, c: s.encoder.blocks[0].feed_forward.down.weight.data.normal_(

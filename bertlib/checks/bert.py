@@ -1,4 +1,4 @@
-"""Checkers of notebook 05: sinusoids, the sum of embeddings, tied logits, the loss, the size."""
+"""Checkers of notebook 05: the loss by hand, the size. Those of its classes are in `model`."""
 
 import math
 
@@ -7,115 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from bertlib.attention import sinusoids
-from bertlib.checks import checker, expect, number, require, same
+from bertlib.checks import checker, expect, number, require
 from bertlib.checks.calling import watched
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
     """Random numbers that leave the notebook's own random state alone."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def waves(length: int, rates: Tensor, first: int = 0) -> Tensor:
-    """Sine and cosine side by side for each rate [D/2], from position `first` on: [T, D]."""
-    angles = torch.arange(first, first + length)[:, None] * rates  # [T, D/2]
-    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
-
-
-def feature_waves(length: int, width: int, factor: int) -> Tensor:
-    """What comes out if every feature, not every pair, has a rate of its own: [T, D]."""
-    feature = torch.arange(width)
-    angles = torch.arange(length)[:, None] * 10_000.0 ** (-factor * feature / width)
-    return torch.where(feature % 2 == 0, angles.sin(), angles.cos())
-
-
-@checker
-def check_sinusoids(answer):
-    """`answer(length, width)` returns the position codes [T, D] of Vaswani et al. 2017, 3.5."""
-    length, width = 7, 6
-    pair = torch.arange(width // 2)
-    right = sinusoids(length, width)
-    sines, cosines = right[:, 0::2], right[:, 1::2]
-    got = answer(length, width)
-    upside_down = waves(length, 10_000.0 ** (2 * pair / width))
-    require(not same(got, upside_down, 1e-2),  # angles of thousands: sines are less exact
-            "the rates grow; divide by 10000^(2i/D) instead of multiplying")
-    expect(got, right, {
-        "these are still zeros": torch.zeros(length, width),
-        "all sines stand first and all cosines after them; let them alternate":
-            torch.cat((sines, cosines), 1),
-        "sine and cosine changed places; the even features are sines":
-            torch.stack((cosines, sines), -1).flatten(1),
-        "every feature is a sine; the odd ones must be cosines": sines.repeat_interleave(2, 1),
-        "the exponent is i/D, it should be 2i/D: the slowest wave is too fast":
-            waves(length, 10_000.0 ** (-pair / width)),
-        "each feature has a rate of its own; a sine and its cosine share one":
-            feature_waves(length, width, 1),
-        "i counts the pairs of features, from 0 to D/2 - 1, not the features":
-            feature_waves(length, width, 2),
-        "the positions begin at 1; the first one is 0":
-            waves(length, 10_000.0 ** (-2 * pair / width), first=1),
-        "the table lies on its side; a row is a position": right.T,
-    }, "the values are others; row 1 should begin with 0.841, 0.540 (sine and cosine of 1)")
-    expect(answer(20, 16), sinusoids(20, 16), hint="it is right for 7 x 6 only; try 20 x 16")
-
-
-@checker
-def check_embeddings(answer):
-    """`answer(input_ids, token_type_ids, token, position, token_type)`: the sum [B, T, D]."""
-    ids, kinds = torch.tensor([[3, 1, 2], [0, 1, 4]]), torch.tensor([[0, 0, 1], [0, 1, 1]])
-    token, position, token_type = random(5, 4), random(8, 4, seed=1), random(2, 4, seed=2)
-    words, places, types = token[ids], position[:3], token_type[kinds]
-    right = words + places + types  # [B, T, D]
-    expect(answer(ids, kinds, token, position, token_type), right, {
-        "only the words are there; add position and token type": words,
-        "the positions count on over the batch; every sequence begins at 0":
-            words + position[:6].view(2, 3, 4) + types,
-        "all tokens of a sequence get one position, that of its row in the batch":
-            words + position[:2, None] + types,
-        "the position is looked up by the token's id; use its place": words + position[ids] + types,
-        "the positions begin at 1; the first one is 0": words + position[1:4] + types,
-        "the position is forgotten": words + types,
-        "the token type is forgotten": words + places,
-        "the token type is always 0; look it up by token_type_ids": words + places + token_type[0],
-        "the position is multiplied; add it": words * places + types,
-        "the position is multiplied with words and token types; add it": (words + types) * places,
-        "all three are multiplied; add them": words * places * types,
-        "that is the mean of the three; add them": right / 3,
-        "the three stand side by side; add them":
-            torch.cat((words, places.expand_as(words), types), -1),
-        "that is the sum after a norm; here only the sum is asked": F.layer_norm(right, (4,)),
-    }, "the sum is another one")
-    short, kind = ids[:1, :2], kinds[1:, 1:]
-    expect(answer(short, kind, token, position, token_type),
-           token[short] + position[:2] + token_type[kind],
-           hint="it is right for one batch only; try one sequence of two tokens")
-
-
-@checker
-def check_tied_logits(answer):
-    """`answer(hidden, table, bias)`: hidden [.., D], table [V, D], bias [V] -> logits [.., V]."""
-    hidden, table, bias = random(3, 4), random(4, 4, seed=1), random(4, seed=2)  # V = D
-    right = hidden @ table.T + bias  # [K, V]
-    expect(answer(hidden, table, bias), right, {
-        "the bias is forgotten": hidden @ table.T,
-        "the table is not turned: a word is a row of it, so use its transpose":
-            hidden @ table + bias,
-        "the table is not turned, and the bias is forgotten": hidden @ table,
-        "the bias is subtracted; add it": hidden @ table.T - bias,
-        "the logits are divided by the square root of D; that belongs to attention":
-            hidden @ table.T / 2 + bias,
-        "these are probabilities; logits come before the softmax": right.softmax(-1),
-        "these are log probabilities; logits come before the softmax": right.log_softmax(-1),
-        "these are cosines: do not normalise":
-            F.normalize(hidden, dim=-1) @ F.normalize(table, dim=-1).T + bias,
-    }, "the logits are others")
-    hidden, table, bias = random(2, 3, 4), random(7, 4, seed=1), random(7, seed=2)
-    table.requires_grad_()
-    got = answer(hidden, table, bias)
-    expect(got, hidden @ table.T + bias, hint="it is right for [K, D] only; try [B, T, D]")
-    require(got.requires_grad, "no gradient reaches the table: it was detached or copied")
 
 
 def loss_mistakes(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:

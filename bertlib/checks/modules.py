@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bertlib.checks import require
-from bertlib.checks.calling import Answer, ask
+from bertlib.checks.calling import Answer, NotYet, ask
 
 
 def right_one(cls: type[nn.Module], config: Any, seed: int = 0) -> nn.Module:
@@ -45,12 +45,23 @@ def judge_names(mine: nn.Module, right: nn.Module) -> None:
     missing, more = [sorted(set(a) - set(b)) for a, b in ((wanted, got), (got, wanted))]
     for name in missing[:1]:
         first = name.split(".")[0]
-        require(not isinstance(getattr(mine, first, None), list), f"'{first}' is a plain list, "
+        require(not isinstance(getattr(mine, first, None), list), f"`{first}` is a plain list, "
                 "whose modules PyTorch does not see; make it an nn.ModuleList")
-        require(not isinstance(getattr(mine, first, None), Tensor), f"'{first}' is a tensor, which "
-                "nobody trains; make it an nn.Parameter")
-    require(not missing, f"its part '{(missing or [''])[0]}' is missing" + (
-        f"; there is '{more[0]}' instead: keep the names of the contract" if more else ""))
+        part = getattr(mine, first, None)
+        require(not isinstance(part, Tensor) or isinstance(part, nn.Parameter), f"'{first}' is a "
+                "tensor, which nobody trains; make it an nn.Parameter")
+        raise NotYet(f"its part '{name}' is missing; there is '{more[0]}' instead: keep the names "
+                     "of the contract" if more else f"its part `{_absent(mine, name)}` is missing")
     require(not more, f"'{(more or [''])[0]}' is one part too many with this config")
     for name, shape in wanted.items():
         require(got[name] == shape, f"'{name}' is {list(got[name])}, it should be {list(shape)}")
+
+
+def _absent(mine: nn.Module, name: str) -> str:
+    """The first part of a dotted name that `mine` does not have; the whole name if it has all."""
+    owner: Any = mine
+    for number, part in enumerate(parts := name.split("."), 1):
+        if not hasattr(owner, part):
+            return ".".join(parts[:number])
+        owner = getattr(owner, part)
+    return name
