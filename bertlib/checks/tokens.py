@@ -45,8 +45,7 @@ def language(seed: int) -> tuple[Counter, dict[str, list[str]]]:
                      for _ in range(6)})
     pieces = {word: letters(word) for word in words}
     for _ in range(dice.randint(0, 3)):
-        if pairs := sorted(pairs_of(pieces, words)):
-            pair = dice.choice(pairs)
+        for pair in dice.sample(sorted(pairs_of(pieces, words)), 1):
             pieces = {word: merge(parts, pair) for word, parts in pieces.items()}
     return words, pieces
 
@@ -73,19 +72,21 @@ def _judge_pairs(answer: Answer, pieces: dict[str, list[str]], words: Counter) -
 
     def counts(pairs: Counter) -> list[int]:
         return [pairs.get(pair, 0) for pair in ordered]
-
     strange = [pair for pair in got if pair not in right and got[pair]]
     require(not strange or not all(pair[::-1] in right for pair in got),
             f"the pairs are turned around: {strange[:1]}")
     require(not set(strange) & set(zip(in_a_row, in_a_row[1:], strict=False)), "the last piece "
             f"of a word and the first of the next are no pair: {strange[:1]}")
     require(not strange, f"no word has the pair {strange[:1]}; pieces keep their ##")
+    other = next((pair for pair in ordered if got.get(pair, 0) != right[pair]), ("", ""))
+    cut = ", ".join(f"{times} x {' '.join(pieces[word])}" for word, times in words.items())
     expect(counts(got), counts(right), {
+        "no pair is counted": [0] * len(ordered),
         "each word counts once; it counts as often as it stands in the text":
             counts(pairs_of(pieces, Counter(dict.fromkeys(words, 1)))),
         "a pair that stands twice in a word counts once; in banana (##a, ##n) stands twice":
             counts(sets),
-    }, f"{dict(words)} as {pieces} should have {dict(right)}, not {dict(got)}")
+    }, f"({', '.join(other)}) stands {right[other]} times in {cut}, not {got.get(other, 0)}")
 
 
 MERGES: tuple[tuple[str, str, str, dict[str, str]], ...] = (  # parts, pair, right, mistakes
@@ -239,9 +240,8 @@ def check_gain(answer: Answer) -> None:
         except NotYet as stop:
             if not isinstance(stop.__cause__, ValueError | ZeroDivisionError):
                 raise
-        require(not isinstance(used_up, float) or math.isfinite(used_up),
-                "it is right while something is left of a and b; a piece that is used up has count "
-                "0, and 0 * log 0 is 0")
+        require(not isinstance(used_up, float) or math.isfinite(used_up), "it is right while "
+                "something is left of a and b; a piece used up has count 0, and 0 * log 0 is 0")
         expect(used_up, right(n, a, b, 40), hint="the number is another where a or b is used up")
 
 

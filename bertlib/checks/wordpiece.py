@@ -149,7 +149,7 @@ def check_encode(answer: Answer) -> None:
             "[CLS] is missing at the beginning": right[1:],
             "[CLS] and [SEP] changed places": [special.sep, *inner, special.cls],
         } | {words: [special.cls, *ids, special.sep] for words, ids in mistakes.items()},
-            f"{text!r} should become {' '.join(tokenizer.tokens(right))}, not "
+            f'"{text}" should become {" ".join(tokenizer.tokens(right))}, not '
             f"{' '.join(tokenizer.tokens(one for one in got if 0 <= one < len(vocab)))}")
 
 
