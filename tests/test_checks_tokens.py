@@ -1,152 +1,98 @@
-"""The checkers of the lesson on tokens: right answers of several kinds, mistakes by name."""
+"""The checkers of learning a vocabulary: right answers of several kinds, mistakes by name."""
 
 import math
+from collections import Counter
 
 import pytest
 
 from bertlib.checks.tokens import (
-    check_fertility,
     check_gain,
-    check_join,
-    check_replay,
-    check_spans,
+    check_learn,
+    check_merge,
+    check_pairs,
+    learn,
+    merge,
+    pairs_of,
 )
-
-FRAME = ("[CLS]", "[SEP]", "[PAD]")
-
-
-def fertility(rows, frame=FRAME):
-    inner = [token for row in rows for token in row if token not in frame]
-    return len(inner) / sum(not token.startswith("##") for token in inner)
+from bertlib.plumbing.vocab import SPECIAL_TOKENS
 
 
-def fertility_by_counting(rows):
-    tokens = words = 0
-    for row in rows:
-        for token in row:
-            tokens += token not in FRAME
-            words += token not in FRAME and token[:2] != "##"
-    return tokens / words
+def by_index(pieces, words):
+    pairs = {}
+    for word in words:
+        parts = pieces[word]
+        for n in range(len(parts) - 1):
+            pairs[parts[n], parts[n + 1]] = pairs.get((parts[n], parts[n + 1]), 0) + words[word]
+    return pairs
 
 
-def mean_of_means(rows):
-    return sum(fertility([row]) for row in rows) / len(rows)
+def across(pieces, words):
+    row = [piece for word in words for piece in pieces[word]]
+    return Counter(zip(row, row[1:], strict=False))
 
 
-def join(tokens):
-    return " ".join(token for token in tokens if token not in FRAME).replace(" ##", "")
+def sets(pieces, words):
+    return Counter({pair: sum(times for word, times in words.items() if pair in set(
+        zip(pieces[word], pieces[word][1:], strict=False))) for pair in pairs_of(pieces, words)})
 
 
-def in_front_and_at_the_end(tokens):
-    words = [token for token in tokens if token != "[PAD]"]
-    return " ".join(words[1:-1] if words[:1] == ["[CLS]"] else words).replace(" ##", "")
+def merge_by_index(parts, pair):
+    merged, place = [], 0
+    while place < len(parts):
+        fits = tuple(parts[place:place + 2]) == tuple(pair)
+        merged.append(pair[0] + pair[1][2:] if fits else parts[place])
+        place += 1 + fits
+    return merged
 
 
-def join_letter_by_letter(tokens):
-    text = ""
-    for token in tokens:
-        if token in FRAME:
-            continue
-        text += token[2:] if token.startswith("##") else (" " if text else "") + token
-    return text
+def by_text(parts, pair):
+    return " ".join(parts).replace(" ".join(pair), pair[0] + pair[1][2:]).split()
 
 
-def letters(word):
-    return [word[0], *("##" + letter for letter in word[1:])]
-
-
-def replay(word, merges, cut=lambda piece: piece.removeprefix("##"), first_only=False):
-    pieces = letters(word)
-    for a, b in merges:
-        place = 0
-        while place < len(pieces) - 1:
-            if (pieces[place], pieces[place + 1]) == (a, b):
-                pieces[place:place + 2] = [a + cut(b)]
-                if first_only:
-                    break
-            place += 1
-    return pieces
-
-
-def replay_by_rank(word, merges):
-    """The oldest merge that fits, again and again, as BPE is often written."""
-    rank, pieces = {pair: n for n, pair in enumerate(merges)}, letters(word)
-    while True:
-        pairs = [pair for pair in zip(pieces, pieces[1:], strict=False) if pair in rank]
-        if not pairs:
-            return tuple(pieces)
-        best, merged = min(pairs, key=rank.get), []
-        for piece in pieces:
-            if merged and (merged[-1], piece) == best:
-                merged[-1] += piece.removeprefix("##")
-            else:
-                merged.append(piece)
-        pieces = merged
-
-
-def longest_match(word, merges):
-    vocab = set(letters(word)) | {a + b.removeprefix("##") for a, b in merges}
-    return [piece for piece, _, _ in spans(word, vocab)]
-
-
-def by_text(word, merges):
-    """The merges as replacements in a text, which also finds them inside of longer pieces."""
-    text = " ".join(letters(word))
-    for a, b in merges:
-        text = text.replace(f"{a} {b}", a + b[2:])
-    return text.split()
-
-
-def by_text_from_the_left(word, merges):
+def by_text_from_the_left(parts, pair):
     """The same, but a pair is only found where a piece begins."""
-    text = " " + " ".join(letters(word))
-    for a, b in merges:
-        text = text.replace(f" {a} {b}", " " + a + b[2:])
-    return text.split()
+    text = " " + " ".join(parts)
+    return text.replace(" " + " ".join(pair), " " + pair[0] + pair[1][2:]).split()
 
 
-def from_the_right(word, merges):
-    pieces = letters(word)
-    for pair in merges:
-        place = len(pieces) - 2
-        while place >= 0:
-            if tuple(pieces[place:place + 2]) == pair:
-                pieces[place:place + 2] = [pair[0] + pair[1][2:]]
-            place -= 1
+def first_only(parts, pair):
+    for place in range(len(parts) - 1):
+        if (parts[place], parts[place + 1]) == pair:
+            return [*parts[:place], pair[0] + pair[1][2:], *parts[place + 2:]]
+    return parts
+
+
+def from_the_right(parts, pair):
+    pieces, place = list(parts), len(parts) - 2
+    while place >= 0:
+        if tuple(pieces[place:place + 2]) == pair:
+            pieces[place:place + 2] = [pair[0] + pair[1][2:]]
+        place -= 1
     return pieces
 
 
-def spans(word, vocab, limit=100, mark="##", shown="##", shortest=False, partial=False):
-    found, start = [], 0
-    if len(word) > limit:
-        return [("[UNK]", 0, len(word))]
-    while start < len(word):
-        ends = range(len(word), start, -1)
-        for end in reversed(ends) if shortest else ends:
-            if (mark if start else "") + word[start:end] in vocab:
-                found.append(((shown if start else "") + word[start:end], start, end))
-                start = end
-                break
-        else:
-            return found if partial else [("[UNK]", 0, len(word))]
-    return found
+def learn_by_heap(words, size, score=pairs_of):
+    """The same vocabulary, by sorting all pairs each time."""
+    pieces = {word: [word[0], *("##" + c for c in word[1:])] for word in words}
+    number = {token: n for n, token in enumerate(learn(words, 0))}
+    while len(number) < size:
+        pairs = sorted(score(pieces, words).items(), key=lambda item: (
+            -item[1], number[item[0][0]], number[item[0][1]]))
+        if not pairs:
+            break
+        (one, other), _ = pairs[0]
+        number.setdefault(one + other[2:], len(number))
+        pieces = {word: merge_by_index(parts, (one, other)) for word, parts in pieces.items()}
+    return list(number)
 
 
-def partial_and_unknown(word, vocab):
-    found = spans(word, vocab, partial=True)
-    end = found[-1][2] if found else 0
-    return found if end == len(word) else [*found, ("[UNK]", end, len(word))]
+def doubled(words, size):
+    vocab = learn(words, size - 1)
+    return [*vocab, vocab[-1]]
 
 
-def spans_with_marks(word, vocab):
-    return [(piece, start, start + len(piece)) for piece, start, _ in spans(word, vocab)]
-
-
-def stands_still(word, vocab):
-    found, start = [], 0
-    while start < len(word):
-        found = [(word[start:], start, len(word))]
-    return found
+def deaf(words, size, score=None):
+    return learn(words, size)
 
 
 def f(count):
@@ -173,78 +119,62 @@ def gain_without_zero(n, a, b, total):
             - side(a) - side(b) + side(total))
 
 
-@pytest.mark.parametrize(("check", "answer"), [
-    (check_fertility, fertility), (check_fertility, fertility_by_counting),
-    (check_join, join), (check_join, join_letter_by_letter),
-    (check_replay, replay), (check_replay, replay_by_rank),
-    (check_spans, spans), (check_spans, lambda word, vocab: iter(spans(word, vocab))),
+RIGHT = [
+    (check_pairs, pairs_of), (check_pairs, by_index),
+    (check_merge, merge), (check_merge, merge_by_index),
+    (check_learn, learn), (check_learn, learn_by_heap),
     (check_gain, gain), (check_gain, gain_by_shares),
-])
-def test_right_answers_pass_however_they_are_written(check, answer):
-    assert check(answer) == "right"
-
+]
 
 WRONG = [
-    (check_fertility, lambda rows: 1.0, "one token a word"),
-    (check_fertility, lambda rows: sum(map(len, rows)) / 6, "counted as tokens of the text"),
-    (check_fertility, lambda rows: fertility(rows, ()), "as tokens and as words"),
-    (check_fertility, lambda rows: 1 / fertility(rows), "on its head"),
-    (check_fertility, lambda rows: fertility(rows) - 1, "only the pieces with ##"),
-    (check_fertility, mean_of_means, "mean of means"),
-    (check_fertility, lambda rows: fertility(rows, (*FRAME, "[UNK]")), "[UNK] is left out"),
-    (check_fertility, lambda rows: None, "returns nothing"),
-    (check_fertility, lambda rows: fertility([[t for t in row if t != "["] for row in rows]),
-     "six tokens, four words"),
-    (check_fertility, lambda rows: fertility([row[1:row.index("[SEP]")] for row in rows]),
-     "six tokens, four words"),
-    (check_fertility, lambda rows: fertility([[row.pop(), *row] for row in rows]),
-     "rows itself was changed; work on a copy"),
-    (check_fertility, lambda rows: [fertility([row]) for row in rows], "one number is asked"),
-    (check_join, lambda tokens: " ".join(tokens), "[CLS], [SEP] and [PAD] are left"),
-    (check_join, lambda tokens: " ".join(t for t in tokens if t not in FRAME), "not joined"),
-    (check_join, lambda tokens: "".join(t for t in tokens if t not in FRAME).replace("##", ""),
-     "spaces are missing"),
-    (check_join, lambda tokens: join([t.replace("##", "##@@") for t in tokens]).replace("@@", "##"),
-     "the ## is left inside"),
-    (check_join, lambda tokens: join(tokens[:3] + [t.strip("#") for t in tokens[3:]]),
-     "a space still stands before"),
-    (check_join, lambda tokens: " ".join("" if t in FRAME else t for t in tokens).replace(
-        " ##", ""), "spaces are left over"),
-    (check_join, lambda tokens: " ".join(t for t in tokens if t not in FRAME).replace(" #", "#")
-        .replace("##", ""), "lone # was joined"),
-    (check_join, lambda tokens: join(t for t in tokens if t.strip("#")), "lone # is a token"),
-    (check_join, lambda tokens: join([t for t in tokens if t[0] != "["]), "what begins with ["),
-    (check_join, lambda tokens: join([t for t in tokens if t == "[" or t[0] != "["]),
-     "brackets stay"),
-    (check_join, in_front_and_at_the_end, "a [SEP] in the middle"),
-    (check_join, lambda tokens: tokens.clear(), "tokens itself was changed; work on a copy"),
-    (check_join, lambda tokens: tokens, "not a text"),
-    (check_replay, by_text, "(a, ##t) does not fit ##a ##t"),
-    (check_replay, by_text_from_the_left, "(a, ##b) does not fit a ##bc"),
-    (check_replay, lambda word, merges: replay(word, [merges.pop(0) for _ in list(merges)]),
-     "merges itself was changed"),
-    (check_replay, lambda word, merges: " ".join(replay(word, merges)), "one text"),
-    (check_replay, lambda word, merges: [word], "fall into letters"),
-    (check_replay, lambda word, merges: list(word), "needs its ##"),
-    (check_replay, lambda word, merges: letters(word), "nothing was merged"),
-    (check_replay, lambda word, merges: replay(word, merges, first_only=True), "only the first"),
-    (check_replay, lambda word, merges: replay(word, merges, cut=str), "left inside"),
-    (check_replay, from_the_right, "the left one comes first"),
-    (check_replay, longest_match, "longest match"),
-    (check_replay, lambda word, merges: replay(word, merges[::-1]), "from the last to the first"),
-    (check_spans, lambda word, vocab: [(word, 0, len(word))], "no piece of this vocabulary"),
-    (check_spans, lambda word, vocab: [p for p, _, _ in spans(word, vocab)], "(piece, start, end)"),
-    (check_spans, lambda word, vocab: spans(word, vocab, shown=""), "second piece has no ##"),
-    (check_spans, lambda word, vocab: spans(word, vocab, mark=""), "looked up with its ##"),
-    (check_spans, lambda word, vocab: spans(word, vocab, shortest=True), "shortest match"),
-    (check_spans, lambda word, vocab: spans(word, vocab, partial=True), "its pieces so far"),
-    (check_spans, partial_and_unknown, "beside [UNK]"),
-    (check_spans, spans_with_marks, "counts the ##"),
-    (check_spans, lambda word, vocab: spans(word, vocab, limit=1000), "more than 100"),
-    (check_spans, lambda word, vocab: spans(word, vocab, limit=99), "not too long yet"),
-    (check_spans, lambda word, vocab: spans(word, vocab)[:99], "not too long yet"),
-    (check_spans, lambda word, vocab: spans(word, {vocab.pop(), *vocab}), "vocab itself"),
-    (check_spans, stands_still, "it does not end"),
+    (check_pairs, lambda pieces, words: pairs_of(pieces, Counter(list(words))), "counts once; it"),
+    (check_pairs, sets, "in banana"),
+    (check_pairs, across, "the first of the next"),
+    (check_pairs, lambda pieces, words: {a + " " + b: n for (a, b), n in pairs_of(
+        pieces, words).items()}, "a tuple of two pieces"),
+    (check_pairs, lambda pieces, words: {pair[::-1]: n for pair, n in pairs_of(
+        pieces, words).items()}, "turned around"),
+    (check_pairs, lambda pieces, words: list(pairs_of(pieces, words)), "not a Counter"),
+    (check_pairs, lambda pieces, words: pairs_of(pieces, words) and words.clear() or {},
+     "words itself was changed"),
+    (check_pairs, lambda pieces, words: pairs_of(pieces, words) if len(words) == 5 else Counter(),
+     "no pair is counted"),
+    (check_pairs, lambda pieces, words: pairs_of(pieces, words) + Counter(
+        dict.fromkeys(pairs_of(pieces, words), 1)), "times in"),
+    (check_merge, by_text, "inside a longer piece"),
+    (check_merge, lambda parts, pair: merge(parts, pair[::-1]),
+     "(##a, ##b) should be c ##ab ##ab, not c ##a ##ba ##b"),
+    (check_merge, by_text_from_the_left, "(a, ##b) does not fit a ##bc"),
+    (check_merge, first_only, "only the first place"),
+    (check_merge, from_the_right, "the left one comes first"),
+    (check_merge, lambda parts, pair: [*merge(parts[:-1], pair), parts[-1]], "only the first"),
+    (check_merge, lambda parts, pair: merge(parts, pair) if len(parts) < 6 else parts, "should be"),
+    (check_merge, lambda parts, pair: parts, "nothing was merged"),
+    (check_merge, lambda parts, pair: " ".join(merge(parts, pair)), "list of pieces"),
+    (check_merge, lambda parts, pair: [*merge(parts[:4], pair), *parts[4:]],
+     "only the first place"),
+    (check_merge, lambda parts, pair: [p.replace("c##", "c") for p in merge(
+        parts, (pair[0], pair[1][2:]))], "nothing was merged"),
+    (check_merge, lambda parts, pair: parts.pop() and parts, "parts itself was changed"),
+    (check_learn, lambda words, size: learn(words, size)[5:], "special tokens should stand first"),
+    (check_learn, lambda words, size: [t for t in learn(words, size) if t != "##s" and t != "##a"],
+     "a letter of the text is missing"),
+    (check_learn, lambda words, size: [*SPECIAL_TOKENS, *sorted(learn(words, size)[5:])],
+     "the alphabet comes next"),
+    (check_learn, doubled, "stands twice"),
+    (check_learn, lambda words, size: learn(words, 0), "no pair was merged"),
+    (check_learn, lambda words, size: learn(words, size - 1), "too few"),
+    (check_learn, lambda words, size: learn(words, size + 1), "too many"),
+    (check_learn, lambda words, size: learn(words, size, once=True), "each word counts once"),
+    (check_learn, lambda words, size: learn(words, size, stale=True), "count anew after each"),
+    (check_learn, lambda words, size: learn(words, size, rare=True), "the rarest pair"),
+    (check_learn, lambda words, size: learn(words, size, tie="seen"), "the first seen is merged"),
+    (check_learn, lambda words, size: learn(words, min(size, 30) if size < 99 else 9)[:size] + (
+        ["x"] if size > 99 else []), "where no pair is left"),
+    (check_learn, deaf, "the score that is passed is not asked"),
+    (check_learn, lambda words, size: learn(words, size), "takes 2 positional arguments but 3"),
+    (check_learn, lambda words, size, score=pairs_of: learn(words, size, score,
+     tie="seen" if words.total() > 18 else "old"), "the first seen is merged"),
     (check_gain, lambda n, a, b, total: 0.0, "another number"),
     (check_gain, lambda n, a, b, total: n, "count of the pair alone"),
     (check_gain, lambda n, a, b, total: n / (a * b), "the short cut"),
@@ -259,6 +189,11 @@ WRONG = [
     (check_gain, lambda n, a, b, total: gain(4, 6, 10, 40), "but not for n=3"),
     (check_gain, lambda n, a, b, total: gain(n, a, b), "TypeError: gain() missing 1 required"),
 ]
+
+
+@pytest.mark.parametrize(("check", "answer"), RIGHT)
+def test_right_answers_pass_however_they_are_written(check, answer):
+    assert check(answer) == "right"
 
 
 @pytest.mark.parametrize(("check", "answer", "words"), WRONG)

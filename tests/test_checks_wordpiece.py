@@ -1,8 +1,7 @@
-"""What notebook 01 builds is taken in any style, and its mistakes are told apart."""
+"""Checkers of using a vocabulary: answers in any style are taken, mistakes are told apart."""
 
 import re
 import unicodedata
-from collections import Counter
 
 import pytest
 import torch
@@ -12,17 +11,13 @@ from bertlib.checks.wordpiece import (
     check_basic_words,
     check_cut,
     check_encode,
-    check_learn,
-    check_merge,
+    check_join,
     check_pad,
-    check_pairs,
-    learn,
-    merge,
-    pairs_of,
 )
 from bertlib.plumbing.vocab import SPECIAL_TOKENS
 from bertlib.tokens import Tokenizer
 
+FRAME = ("[CLS]", "[SEP]", "[PAD]")
 SIGNS = "".join(map(chr, [*range(33, 48), *range(58, 65), *range(91, 97), *range(123, 127)]))
 
 
@@ -60,58 +55,6 @@ def one_by_one(text):
     return [w for w in [*words, word] if w]
 
 
-def by_index(pieces, words):
-    pairs = {}
-    for word in words:
-        parts = pieces[word]
-        for n in range(len(parts) - 1):
-            pairs[parts[n], parts[n + 1]] = pairs.get((parts[n], parts[n + 1]), 0) + words[word]
-    return pairs
-
-
-def across(pieces, words):
-    row = [piece for word in words for piece in pieces[word]]
-    return Counter(zip(row, row[1:], strict=False))
-
-
-def sets(pieces, words):
-    return Counter({pair: sum(times for word, times in words.items() if pair in set(
-        zip(pieces[word], pieces[word][1:], strict=False))) for pair in pairs_of(pieces, words)})
-
-
-def merge_by_index(parts, pair):
-    merged, place = [], 0
-    while place < len(parts):
-        fits = tuple(parts[place:place + 2]) == tuple(pair)
-        merged.append(pair[0] + pair[1][2:] if fits else parts[place])
-        place += 1 + fits
-    return merged
-
-
-def by_text(parts, pair):
-    return " ".join(parts).replace(" ".join(pair), pair[0] + pair[1][2:]).split()
-
-
-def learn_by_heap(words, size):
-    """The same vocabulary, by sorting all pairs each time."""
-    pieces = {word: [word[0], *("##" + c for c in word[1:])] for word in words}
-    number = {token: n for n, token in enumerate(learn(words, 0))}
-    while len(number) < size:
-        pairs = sorted(pairs_of(pieces, words).items(), key=lambda item: (
-            -item[1], number[item[0][0]], number[item[0][1]]))
-        if not pairs:
-            break
-        (one, other), _ = pairs[0]
-        number.setdefault(one + other[2:], len(number))
-        pieces = {word: merge_by_index(parts, (one, other)) for word, parts in pieces.items()}
-    return list(number)
-
-
-def doubled(words, size):
-    vocab = learn(words, size - 1)
-    return [*vocab, vocab[-1]]
-
-
 def cut(word, vocab, unknown=lambda pieces: ["[UNK]"], mark="##", longest=100):
     pieces, start = [], 0
     while start < len(word):
@@ -124,6 +67,34 @@ def cut(word, vocab, unknown=lambda pieces: ["[UNK]"], mark="##", longest=100):
         pieces.append(piece)
         start = end
     return pieces if len(word) <= longest else ["[UNK]"]
+
+
+def shortest(word, vocab):
+    pieces, start = [], 0
+    for end in range(1, len(word) + 1):
+        piece = ("##" if start else "") + word[start:end]
+        if piece in vocab:
+            pieces.append(piece)
+            start = end
+    return pieces if start == len(word) else cut(word, vocab)
+
+
+def from_the_end(word, vocab):
+    """The longest piece that ends the word first."""
+    pieces, end = [], len(word)
+    while end:
+        fits = [n for n in range(end) if ("##" if n else "") + word[n:end] in vocab]
+        if not fits:
+            return cut(word, vocab)
+        pieces.insert(0, ("##" if fits[0] else "") + word[fits[0]:end])
+        end = fits[0]
+    return pieces if len(word) <= 100 else ["[UNK]"]
+
+
+def stands_still(word, vocab):
+    while word:
+        word = word[0:]
+    return word
 
 
 def cut_by_regex(word, vocab):
@@ -165,13 +136,29 @@ def pad(rows, pad, left=False, mask=lambda m: m, filling=None):
     return ids, mask(real)
 
 
+def join(tokens):
+    return " ".join(token for token in tokens if token not in FRAME).replace(" ##", "")
+
+
+def in_front_and_at_the_end(tokens):
+    words = [token for token in tokens if token != "[PAD]"]
+    return " ".join(words[1:-1] if words[:1] == ["[CLS]"] else words).replace(" ##", "")
+
+
+def join_letter_by_letter(tokens):
+    text = ""
+    for token in tokens:
+        if token in FRAME:
+            continue
+        text += token[2:] if token.startswith("##") else (" " if text else "") + token
+    return text
+
+
 RIGHT = [
     (check_basic_words, basic), (check_basic_words, library), (check_basic_words, one_by_one),
-    (check_pairs, pairs_of), (check_pairs, by_index),
-    (check_merge, merge), (check_merge, merge_by_index),
-    (check_learn, learn), (check_learn, learn_by_heap),
-    (check_cut, cut), (check_cut, cut_by_regex),
+    (check_cut, cut), (check_cut, cut_by_regex), (check_cut, lambda *a: iter(cut(*a))),
     (check_encode, encode), (check_encode, encode_by_library),
+    (check_join, join), (check_join, join_letter_by_letter),
     (check_pad, pad), (check_pad, lambda rows, p: [x.tolist() for x in pad(rows, p)]),
     (check_pad, lambda rows, p: (torch.nn.utils.rnn.pad_sequence(
         [torch.tensor(row) for row in rows], True, p), torch.nn.utils.rnn.pad_sequence(
@@ -197,46 +184,20 @@ WRONG = [
     (check_basic_words, lambda text: basic(text, form="NFKD"), "NFKC rewrites letters"),
     (check_basic_words, lambda text: text.lower().split(" "), "empty words"),
     (check_basic_words, lambda text: " ".join(basic(text)), "return a list of words"),
-    (check_pairs, lambda pieces, words: pairs_of(pieces, Counter(list(words))), "counts once; it"),
-    (check_pairs, sets, "in banana"),
-    (check_pairs, across, "the first of the next"),
-    (check_pairs, lambda pieces, words: {a + " " + b: n for (a, b), n in pairs_of(
-        pieces, words).items()}, "a tuple of two pieces"),
-    (check_pairs, lambda pieces, words: {pair[::-1]: n for pair, n in pairs_of(
-        pieces, words).items()}, "turned around"),
-    (check_pairs, lambda pieces, words: list(pairs_of(pieces, words)), "not a Counter"),
-    (check_pairs, lambda pieces, words: pairs_of(pieces, words) and words.clear() or {},
-     "words itself was changed"),
-    (check_merge, by_text, "inside a longer piece"),
-    (check_merge, lambda parts, pair: merge(parts, pair[::-1]), "became c ##a ##ba ##b"),
-    (check_merge, lambda parts, pair: parts, "nothing was merged"),
-    (check_merge, lambda parts, pair: " ".join(merge(parts, pair)), "list of pieces"),
-    (check_merge, lambda parts, pair: [*merge(parts[:4], pair), *parts[4:]],
-     "only the first place"),
-    (check_merge, lambda parts, pair: [p.replace("c##", "c") for p in merge(
-        parts, (pair[0], pair[1][2:]))], "nothing was merged"),
-    (check_merge, lambda parts, pair: parts.pop() and parts, "parts itself was changed"),
-    (check_learn, lambda words, size: learn(words, size)[5:], "special tokens should stand first"),
-    (check_learn, lambda words, size: [t for t in learn(words, size) if t != "##s" and t != "##a"],
-     "a letter of the text is missing"),
-    (check_learn, lambda words, size: [*SPECIAL_TOKENS, *sorted(learn(words, size)[5:])],
-     "the alphabet comes next"),
-    (check_learn, doubled, "stands twice"),
-    (check_learn, lambda words, size: learn(words, 0), "no pair was merged"),
-    (check_learn, lambda words, size: learn(words, size - 1), "too few"),
-    (check_learn, lambda words, size: learn(words, size + 1), "too many"),
-    (check_learn, lambda words, size: learn(words, size, once=True), "each word counts once"),
-    (check_learn, lambda words, size: learn(words, size, stale=True), "count anew after each"),
-    (check_learn, lambda words, size: learn(words, size, rare=True), "the rarest pair"),
-    (check_learn, lambda words, size: learn(words, size, tie="seen"), "the first seen is merged"),
-    (check_learn, lambda words, size: learn(words, min(size, 30) if size < 99 else 9)[:size] + (
-        ["x"] if size > 99 else []), "where no pair is left"),
     (check_cut, lambda word, vocab: cut(word, vocab, lambda pieces: [*pieces, "[UNK]"]),
      "beside [UNK] stand pieces"),
     (check_cut, lambda word, vocab: cut(word, vocab, lambda pieces: pieces), "its pieces so far"),
     (check_cut, lambda word, vocab: cut(word, vocab, mark=""), "looked up with its ##"),
     (check_cut, lambda word, vocab: cut(word, vocab, longest=999), "more than 100"),
     (check_cut, lambda word, vocab: " ".join(cut(word, vocab)), "a list of pieces"),
+    (check_cut, lambda word, vocab: [word], "no piece of this vocabulary"),
+    (check_cut, lambda word, vocab: cut(word, vocab) if len(word) < 100 else ["[UNK]"],
+     "not too long yet"),
+    (check_cut, lambda word, vocab: [p.strip("#") for p in cut(word, vocab)], "has no ##"),
+    (check_cut, shortest, "the shortest match"),
+    (check_cut, from_the_end, "the longest match is"),
+    (check_cut, lambda word, vocab: cut(word, {*vocab, "##"}) and vocab.pop(), "vocab itself"),
+    (check_cut, stands_still, "it does not end"),
     (check_encode, lambda text, vocab: encode(text, vocab)[1:-1], "[CLS] and [SEP] are missing"),
     (check_encode, lambda text, vocab: encode(text, vocab)[:-1], "[SEP] is missing"),
     (check_encode, lambda text, vocab: encode(text, vocab, ends=("[SEP]", "[CLS]")),
@@ -250,6 +211,27 @@ WRONG = [
     (check_encode, without_mask, "[MASK] is cut like a word"),
     (check_encode, lambda text, vocab: list(vocab), "these are tokens"),
     (check_encode, lambda text, vocab: encode(text + "snow", {}), "KeyError"),
+    (check_join, lambda tokens: " ".join(tokens), "[CLS], [SEP] and [PAD] are left"),
+    (check_join, lambda tokens: " ".join(t for t in tokens if t not in FRAME), "not joined"),
+    (check_join, lambda tokens: "".join(t for t in tokens if t not in FRAME).replace("##", ""),
+     "spaces are missing"),
+    (check_join, lambda tokens: join([t.replace("##", "##@@") for t in tokens]).replace("@@", "##"),
+     "the ## is left inside"),
+    (check_join, lambda tokens: join(tokens[:3] + [t.strip("#") for t in tokens[3:]]),
+     "a space still stands before"),
+    (check_join, lambda tokens: " ".join("" if t in FRAME else t for t in tokens).replace(
+        " ##", ""), "spaces are left over"),
+    (check_join, lambda tokens: " ".join(t for t in tokens if t not in FRAME).replace(" #", "#")
+        .replace("##", ""), "lone # was joined"),
+    (check_join, lambda tokens: join(t for t in tokens if t.strip("#")), "lone # is a token"),
+    (check_join, lambda tokens: join([t for t in tokens if t[0] != "["]), "what begins with ["),
+    (check_join, lambda tokens: join([t for t in tokens if t == "[" or t[0] != "["]),
+     "brackets stay"),
+    (check_join, lambda tokens: join(tokens) if len(tokens) < 9 and "##1" not in tokens
+     else join(tokens).replace("1", "# #1"), "became"),
+    (check_join, in_front_and_at_the_end, "a [SEP] in the middle"),
+    (check_join, lambda tokens: tokens.clear(), "tokens itself was changed; work on a copy"),
+    (check_join, lambda tokens: tokens, "not a text"),
     (check_pad, lambda rows, p: pad(rows, p, left=True), "padding stands in front"),
     (check_pad, lambda rows, p: pad(rows, p, mask=lambda m: 1 - m), "upside down"),
     (check_pad, lambda rows, p: pad(rows, p, mask=torch.ones_like), "all true"),

@@ -1,163 +1,207 @@
-"""Checkers of the lesson on tokens: fertility, joining, replayed merges, spans, likelihood."""
+"""Checkers of how notebook 01 learns a vocabulary: pairs, merges, the loop, what a merge gains."""
 
 import math
+import random
+from collections import Counter
+from collections.abc import Callable
 
 from bertlib.checks import checker, expect, number, require
 from bertlib.checks.calling import Answer, NotYet
+from bertlib.plumbing.vocab import SPECIAL_TOKENS
 
-FRAME = ("[CLS]", "[SEP]", "[PAD]")
-
-
-@checker
-def check_fertility(answer: Answer) -> None:
-    """Tokens a word of rows of tokens; what only frames a text does not count."""
-    rows = [["[CLS]", "sea", "##s", "##hore", "[SEP]"], ["[CLS]", "the", "sea", "[SEP]", "[PAD]"],
-            ["[CLS]", "[UNK]", "of", "a", "[SEP]"]]
-    inner = [[token for token in row if token not in FRAME] for row in rows]
-    tokens, words = sum(map(len, inner)), sum(map(_words, inner))
-    framed = sum(map(len, rows))
-    pieces = tokens - words
-    known = [[token for token in row if token != "[UNK]"] for row in inner]
-    mistakes = {
-        "that is one token a word: a piece with ## does not begin a word": 1.0,
-        "[CLS], [SEP] and [PAD] are counted as tokens of the text": framed / words,
-        "[CLS], [SEP] and [PAD] are counted as words": tokens / sum(map(_words, rows)),
-        "[CLS], [SEP] and [PAD] are counted, as tokens and as words":
-            framed / sum(map(_words, rows)),
-        "that is words a token: the fraction stands on its head": words / tokens,
-        "only the pieces with ## are counted; the one that begins a word is a token, too":
-            pieces / words,
-        "a mean of means: a short row counts as much as a long one; add up first":
-            sum(len(row) / _words(row) for row in inner) / len(inner),
-        "[UNK] is left out, but it stands for a word": sum(map(len, known)) / sum(
-            map(_words, known)),
-        "that is the number of tokens a row": tokens / len(rows),
-    }
-    expect(answer([list(row) for row in rows]), tokens / words, mistakes, "another number")
-    expect(answer([["[CLS]", "[", "#", "##1", "]", "[SEP]", "a", "##b", "[SEP]"]]), 6 / 4,
-           hint="right for one text, but not for [CLS] [ # ##1 ] [SEP] a ##b [SEP]: six tokens, "
-                "four words")
+WORDS = Counter({"sees": 3, "seas": 2, "see": 4, "bees": 1, "banana": 2})
+SEEDS = range(40)  # of the small languages that an answer must be right for
 
 
-@checker
-def check_join(answer: Answer) -> None:
-    """Tokens back to text: pieces joined, the frame left out, one space between words."""
-    tokens = ["[CLS]", "she", "sells", "sea", "##sh", "##ells", "[SEP]", "[PAD]"]
-    got, right = answer(list(tokens)), "she sells seashells"
-    require(isinstance(got, str), f"it returns {type(got).__name__}, not a text")
-    require(not any(token in got for token in FRAME), "[CLS], [SEP] and [PAD] are left in the text")
-    require(got != right.replace(" ", ""), "no word is parted from the next; spaces are missing")
-    require(got.split() != ["she", "sells", "sea", "##sh", "##ells"],
-            "the pieces are not joined: each still has its ## and a space before it")
-    require("#" not in got, "the pieces are joined, but the ## is left inside the word")
-    require(got.split() != ["she", "sells", "sea", "sh", "ells"],
-            "the ## is gone, but a space still stands before the piece")
-    require("  " not in got and got == got.strip() or got.split() != right.split(),
-            "spaces are left over, doubled or at an end")
-    expect(got, right, hint=f"{tokens[1:6]} became {got!r}")
-    expect(answer(["c", "#", "1", "##s"]), "c # 1s", {
-        "a lone # is a token of its own; only a leading ## says 'goes on'": "c 1s",
-        "a lone # was joined to its neighbour; only a leading ## says 'goes on'": "c# 1s",
-        "a lone # was joined to its neighbours; only a leading ## says 'goes on'": "c#1s",
-    }, "a token that is one # should stay as it is")
-    expect(answer(["[CLS]", "[UNK]", "[MASK]", "[", "]", "[SEP]"]), "[UNK] [MASK] [ ]", {
-        "what begins with [ was left out, but [UNK], [MASK] and a bracket stand for something; "
-        "leave out [CLS], [SEP] and [PAD] alone": "]",
-    }, "only [CLS], [SEP] and [PAD] are left out; [UNK], [MASK] and brackets stay")
-    expect(answer(["[CLS]", "a", "##b", "[SEP]", "c", "[SEP]"]), "ab c",
-           hint="two texts in a row: a [SEP] in the middle is left out, too, and parts two words")
-    expect(answer([]), "", hint="no tokens should become an empty text")
+def letters(word: str) -> list[str]:
+    """A word as its letters, each after the first with its ##."""
+    return [word[0], *("##" + letter for letter in word[1:])]
+
+
+def merge(parts: list[str], pair: tuple[str, str]) -> list[str]:
+    """The parts of a word with `pair` made one piece wherever it stands, from the left."""
+    merged: list[str] = []
+    for piece in parts:
+        if merged and (merged[-1], piece) == pair:
+            merged[-1] += piece.removeprefix("##")
+        else:
+            merged.append(piece)
+    return merged
+
+
+def pairs_of(pieces: dict[str, list[str]], words: Counter) -> Counter:
+    """How often each pair of pieces stands side by side in a text of so many words."""
+    pairs: Counter = Counter()
+    for word, times in words.items():
+        for pair in zip(pieces[word], pieces[word][1:], strict=False):
+            pairs[pair] += times
+    return pairs
+
+
+def language(seed: int) -> tuple[Counter, dict[str, list[str]]]:
+    """A small text of chance: its words with their counts, and pieces after a few merges."""
+    dice = random.Random(seed)
+    words = Counter({"".join(dice.choices("abc", k=dice.randint(1, 7))): dice.randint(1, 6)
+                     for _ in range(6)})
+    pieces = {word: letters(word) for word in words}
+    for _ in range(dice.randint(0, 3)):
+        for pair in dice.sample(sorted(pairs_of(pieces, words)), 1):
+            pieces = {word: merge(parts, pair) for word, parts in pieces.items()}
+    return words, pieces
 
 
 @checker
-def check_replay(answer: Answer) -> None:
-    """A word cut by replaying the learned merges, oldest first, on its letters."""
-    judge_replay(answer)
+def check_pairs(answer: Answer) -> None:
+    """answer(pieces, words) -> {pair: times}; pieces: word -> its parts, words: word -> times."""
+    _judge_pairs(answer, {word: letters(word) for word in WORDS}, WORDS)
+    for seed in SEEDS:
+        words, pieces = language(seed)
+        _judge_pairs(answer, pieces, words)
 
 
-def judge_replay(answer: Answer) -> None:
-    """`NotYet` unless answer(word, merges) returns the pieces that the merges make of a word."""
-    def ask(word, *merges):
-        got = answer(word, list(merges))
+def _judge_pairs(answer: Answer, pieces: dict[str, list[str]], words: Counter) -> None:
+    got = answer({word: list(parts) for word, parts in pieces.items()}, Counter(words))
+    right = pairs_of(pieces, words)
+    require(isinstance(got, dict), f"it returns {type(got).__name__}, not a Counter")
+    require(all(isinstance(pair, tuple) for pair in got), "a pair is a tuple of two pieces, "
+            "not a text: the place where they part would be lost")
+    ordered = sorted(right)
+    in_a_row = [piece for word in words for piece in pieces[word]]
+    sets = Counter({pair: sum(times for word, times in words.items() if pair in pairs_of(
+        pieces, Counter([word]))) for pair in ordered})
+
+    def counts(pairs: Counter) -> list[int]:
+        return [pairs.get(pair, 0) for pair in ordered]
+    strange = [pair for pair in got if pair not in right and got[pair]]
+    require(not strange or not all(pair[::-1] in right for pair in got),
+            f"the pairs are turned around: {strange[:1]}")
+    require(not set(strange) & set(zip(in_a_row, in_a_row[1:], strict=False)), "the last piece "
+            f"of a word and the first of the next are no pair: {strange[:1]}")
+    require(not strange, f"no word has the pair {strange[:1]}; pieces keep their ##")
+    other = next((pair for pair in ordered if got.get(pair, 0) != right[pair]), ("", ""))
+    cut = ", ".join(f"{times} x {' '.join(pieces[word])}" for word, times in words.items())
+    expect(counts(got), counts(right), {
+        "no pair is counted": [0] * len(ordered),
+        "each word counts once; it counts as often as it stands in the text":
+            counts(pairs_of(pieces, Counter(dict.fromkeys(words, 1)))),
+        "a pair that stands twice in a word counts once; in banana (##a, ##n) stands twice":
+            counts(sets),
+    }, f"({', '.join(other)}) stands {right[other]} times in {cut}, not {got.get(other, 0)}")
+
+
+MERGES: tuple[tuple[str, str, str, dict[str, str]], ...] = (  # parts, pair, right, mistakes
+    ("c ##a ##b ##a ##b", "##a ##b", "c ##ab ##ab", {
+        "nothing was merged": "c ##a ##b ##a ##b",
+        "only the first place in the word is merged; the pair stands there twice":
+            "c ##ab ##a ##b",
+        "the ## of the right piece is left inside": "c ##a##b ##a##b",
+        "the left piece loses its ## when it is merged": "c ab ab"}),
+    ("c ##a ##a ##a", "##a ##a", "c ##aa ##a", {
+        "where places overlap the left one comes first": "c ##a ##aa",
+        "places that overlap are both merged: a letter is used twice": "c ##aa ##aa"}),
+    ("s ##a ##t", "a ##t", "s ##a ##t", {
+        "a merge was made inside a longer piece: (a, ##t) does not fit ##a ##t; compare whole "
+        "pieces (str.replace does not)": "s ##at"}),
+    ("a ##bc", "a ##b", "a ##bc", {
+        "a merge was made inside a longer piece: (a, ##b) does not fit a ##bc; compare whole "
+        "pieces (str.replace does not)": "abc"}),
+    ("a", "a ##b", "a", {}),
+    ("a ##b", "a ##b", "ab", {"the pair at the end of a word is left": "a ##b"}),
+)
+
+
+@checker
+def check_merge(answer: Answer) -> None:
+    """answer(parts, pair) -> the parts with that pair made one piece wherever it stands."""
+    def ask(parts: list[str], pair: tuple[str, str]) -> list[str]:
+        got = answer(list(parts), pair)
         require(not isinstance(got, str), "it returns one text; return a list of pieces")
         return list(got)
 
-    expect(ask("sea"), ["s", "##e", "##a"], {
-        "each letter after the first needs its ##": ["s", "e", "a"],
-        "the first letter begins the word: no ## there": ["##s", "##e", "##a"],
-        "without a merge the word should fall into letters": ["sea"],
-    }, "without a merge the word should fall into its letters, s ##e ##a")
-    twice = ask("cabab", ("##a", "##b"))
-    require(not any("#" in piece[2:] for piece in twice),
-            "the ## of the right piece is left inside")
-    expect(twice, ["c", "##ab", "##ab"], {
-        "nothing was merged": ["c", "##a", "##b", "##a", "##b"],
-        "only the first place in the word is merged; the pair stands there twice":
-            ["c", "##ab", "##a", "##b"],
-        "the left piece loses its ## when it is merged": ["c", "ab", "ab"],
-    }, f"c ##a ##b ##a ##b with the merge (##a, ##b) became {' '.join(map(str, twice))}")
-    expect(ask("caaa", ("##a", "##a")), ["c", "##aa", "##a"], {
-        "where places overlap the left one comes first": ["c", "##a", "##aa"],
-        "places that overlap are both merged: a letter is used twice": ["c", "##aa", "##aa"],
-    }, "c ##a ##a ##a with the merge (##a, ##a) should become c ##aa ##a")
-    inside = ("a merge was made inside a longer piece: ({}, {}) does not fit {}; compare whole "
-              "pieces (str.replace does not)")
-    expect(ask("sat", ("a", "##t")), ["s", "##a", "##t"],
-           {inside.format("a", "##t", "##a ##t"): ["s", "##at"]},
-           "s ##a ##t with the merge (a, ##t) should stay: ##a is not a")
-    require(ask("abc", ("##b", "##c"), ("a", "##b")) != ["abc"],
-            inside.format("a", "##b", "a ##bc"))
-    expect(ask("a", ("a", "##b")), ["a"], hint="a word of one letter is one piece")
-    merges = ("##b", "##c"), ("a", "##b"), ("ab", "##c")
-    expect(ask("abc", *merges), ["a", "##bc"], {
-        "that is the longest match; here the merges are replayed in their order": ["abc"],
-        "the merges are replayed from the last to the first": ["ab", "##c"],
-    }, "the oldest merge comes first, even if a later one would reach further")
+    for before, both, right, mistakes in MERGES:
+        one, other = both.split()
+        got = ask(before.split(), (one, other))
+        expect(got, right.split(), {name: value.split() for name, value in mistakes.items()},
+               f"{before} with the merge ({one}, {other}) should be {right}, not "
+               f"{' '.join(map(str, got))}")
+    for seed in SEEDS:
+        words, pieces = language(seed)
+        for pair in sorted(pairs_of(pieces, words)):
+            for parts in pieces.values():
+                got, wanted = ask(parts, pair), merge(parts, pair)
+                expect(got, wanted, hint=f"{' '.join(parts)} with the merge ({', '.join(pair)}) "
+                       f"should be {' '.join(wanted)}, not {' '.join(map(str, got))}")
+
+
+def learn(words: Counter, size: int, score: Callable = pairs_of, once: bool = False,
+          stale: bool = False, rare: bool = False, tie: str = "old") -> list[str]:
+    """A vocabulary by the best pair, rightly or with a mistake."""
+    pieces = {word: letters(word) for word in words}
+    plain = sorted({letter for word in words for letter in word})
+    inside = sorted({"##" + letter for word in words for letter in word[1:]})
+    vocab = [*SPECIAL_TOKENS, *plain, *inside]
+    fixed = score(pieces, words)
+    while len(vocab) < size:
+        counted = Counter(dict.fromkeys(words, 1)) if once else words
+        pairs = fixed if stale else score(pieces, counted)
+        if not pairs:
+            break
+        sign = {"old": 1, "new": -1, "seen": 0}[tie]
+        best = min(pairs, key=lambda pair: (pairs[pair] if rare else -pairs[pair], *(
+            sign * vocab.index(piece) for piece in pair)))
+        fixed = Counter({pair: times for pair, times in fixed.items() if pair != best})
+        piece = best[0] + best[1].removeprefix("##")
+        vocab += [piece] if piece not in vocab else []
+        pieces = {word: merge(parts, best) for word, parts in pieces.items()}
+    return vocab
 
 
 @checker
-def check_spans(answer: Answer) -> None:
-    """Greedy longest match, with the place of each piece in the word; [UNK] for the whole."""
-    judge_spans(answer)
+def check_learn(answer: Answer) -> None:
+    """answer(words, size, score=...) -> a vocabulary of so many tokens, from counted words.
+
+    The special tokens come first, then the letters and the ##letters of the text, sorted, then a
+    piece for each merge of the pair with the highest score, by default the most frequent; of equal
+    ones the pair whose first piece, then second, is older.
+    """
+    for words, size in ((WORDS, 24), (Counter({"aaaa": 5, "abab": 3, "b": 9}), 14)):
+        _judge_learn(answer, words, size)
+    require(len(list(answer(Counter({"ab": 1}), 100))) == 9, "where no pair is left, it ends: of "
+            "the text 'ab' nine tokens can be learned")
+    for seed in SEEDS:
+        _judge_learn(answer, language(seed)[0], 10 + seed % 12)
+
+    def strange(pieces: dict[str, list[str]], words: Counter) -> Counter:
+        return Counter({pair: 1 / times for pair, times in pairs_of(pieces, words).items()})
+
+    expect(list(answer(Counter(WORDS), 24, strange)), learn(WORDS, 24, strange), {
+        "the score that is passed is not asked: it still merges the most frequent pair":
+            learn(WORDS, 24)}, "right for the most frequent pair, but not for another score")
 
 
-def judge_spans(answer: Answer) -> None:
-    """`NotYet` unless answer(word, vocab) returns (piece, start, end) of the longest match."""
-    vocab = {"s", "sea", "shells", "##s", "##sh", "##shell", "##e", "##a", "##h", "##l", "a"}
-
-    def ask(word):
-        got = answer(word, set(vocab))
-        got = list(got)
-        if not all(isinstance(part, tuple | list) and len(part) == 3 for part in got):
-            raise NotYet("return one (piece, start, end) for each piece")
-        return [tuple(part) for part in got]
-
-    got = ask("seashells")
-    names = [str(piece) for piece, _, _ in got]
-    require(names != ["seashells"], "the whole word is no piece of this vocabulary: cut it")
-    require(names != ["sea", "shell", "s"], "the second piece has no ##")
-    require([name[-6:] for name in names] != ["sea", "shells"],
-            "inside a word a piece must be looked up with its ##")
-    require(names[:2] != ["s", "##e"], "it takes the shortest match, not the longest")
-    require(names != ["[UNK]"], "'seashells' can be built, but it returned [UNK]")
-    expect(names, ["sea", "##shell", "##s"], hint=f"'seashells' became {' '.join(map(str, names))}")
-    expect(got, [("sea", 0, 3), ("##shell", 3, 8), ("##s", 8, 9)], {
-        "the span counts the ##, which is not in the word":
-            [("sea", 0, 3), ("##shell", 3, 10), ("##s", 8, 11)],
-        "the spans run on with the ##, which is not in the word":
-            [("sea", 0, 3), ("##shell", 3, 10), ("##s", 10, 13)],
-        "the end is the last letter's place; like in a slice it is one further":
-            [("sea", 0, 2), ("##shell", 3, 7), ("##s", 8, 8)],
-        "each span begins at 0 again": [("sea", 0, 3), ("##shell", 0, 5), ("##s", 0, 1)],
-        "the third number is the length, not the end":
-            [("sea", 0, 3), ("##shell", 3, 5), ("##s", 8, 1)],
-    }, f"the pieces are right, the spans are not: {got}")
-    for word in ("seax", "xsea", "seaxsea"):
-        _expect_unknown(ask(word), word)
-    require(ask("a" * 101) == [("[UNK]", 0, 101)],
-            "a word of more than 100 letters should be one [UNK]")
-    require(ask("a" * 100) == [("##a"[2 * (n == 0):], n, n + 1) for n in range(100)],
-            "a word of 100 letters is not too long yet")
+def _judge_learn(answer: Answer, words: Counter, size: int) -> None:
+    got, right, alphabet = list(answer(Counter(words), size)), learn(words, size), learn(words, 0)
+    require(got[:5] == list(SPECIAL_TOKENS), "the five special tokens should stand first, in "
+            f"their order: {' '.join(SPECIAL_TOKENS)}")
+    require(set(alphabet) <= set(got), "a letter of the text is missing; every letter needs its "
+            "token, at the beginning of a word and, with ##, inside")
+    require(got[:len(alphabet)] == alphabet, "the alphabet comes next: the letters sorted, then "
+            "the letters with ## sorted")
+    require(len(set(got)) == len(got), "a token stands twice; another merge made it already")
+    expect(got, right, {
+        "no pair was merged": alphabet,
+        "one token too few": right[:-1], "one token too many": learn(words, size + 1),
+        "each word counts once; it counts as often as it stands in the text":
+            learn(words, size, once=True),
+        "the pairs are counted before the first merge only; count anew after each":
+            learn(words, size, stale=True),
+        "the rarest pair is merged": learn(words, size, rare=True),
+        "of equally frequent pairs the newest is merged; take the one whose pieces are older":
+            learn(words, size, tie="new"),
+        "of equally frequent pairs the first seen is merged; take the one whose pieces are "
+        "older": learn(words, size, tie="seen"),
+    }, f"of {dict(words)} {' '.join(right[len(alphabet):])} should be learned after the alphabet, "
+        f"not {' '.join(map(str, got[len(alphabet):]))}")
 
 
 @checker
@@ -196,26 +240,11 @@ def check_gain(answer: Answer) -> None:
         except NotYet as stop:
             if not isinstance(stop.__cause__, ValueError | ZeroDivisionError):
                 raise
-        require(not isinstance(used_up, float) or math.isfinite(used_up),
-                "it is right while something is left of a and b; a piece that is used up has count "
-                "0, and 0 * log 0 is 0")
+        require(not isinstance(used_up, float) or math.isfinite(used_up), "it is right while "
+                "something is left of a and b; a piece used up has count 0, and 0 * log 0 is 0")
         expect(used_up, right(n, a, b, 40), hint="the number is another where a or b is used up")
-
-
-def _words(row: list[str]) -> int:
-    return sum(not token.startswith("##") for token in row)
 
 
 def _side(count: float) -> float:
     """count * log(count), which is 0 at 0: what a piece adds to the log likelihood."""
     return count * math.log(count) if count else 0.0
-
-
-def _expect_unknown(got: list[tuple], word: str) -> None:
-    """The spans of a word that cannot be built must be one [UNK] over all of it."""
-    names = [piece for piece, _, _ in got]
-    if "[UNK]" not in names:
-        raise NotYet("a word that cannot be built returns its pieces so far instead of one [UNK]"
-                     if got else "a word that cannot be built returns nothing; it should be [UNK]")
-    require(len(got) == 1, "beside [UNK] stand pieces; a word that cannot be built is one [UNK]")
-    require(got == [("[UNK]", 0, len(word))], "the span of [UNK] should be the whole word")

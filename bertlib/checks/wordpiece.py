@@ -1,14 +1,16 @@
-"""Checkers of what notebook 01 builds: words, pairs, a vocabulary, the cut, ids and padding."""
+"""Checkers of how notebook 01 uses a vocabulary: words, the longest match, ids, text, padding."""
 
-from collections import Counter
-from functools import reduce
+import random
 
 import torch
 
 from bertlib.checks import checker, expect, require
 from bertlib.checks.calling import Answer
-from bertlib.checks.tokens import judge_replay, judge_spans
 from bertlib.tokens import SPECIAL_TOKENS, Tokenizer
+
+FRAME = ("[CLS]", "[SEP]", "[PAD]")
+SEEDS = range(40)  # of the texts of chance that an answer must be right for
+SIGNS = "abcABC019 _-'.$<~\t\u00e9\u00c5\u00a7\u20ac\u2019\u00ab\u4eac\u5317\u200b\u00b2\u00df"
 
 # A text, its words, and what known mistakes make of it.
 TEXTS: tuple[tuple[str, str, dict[str, str]], ...] = (
@@ -47,146 +49,68 @@ def check_basic_words(answer: Answer) -> None:
         require(list(got) == words.split() or "" not in got, "there are empty words in the list")
         expect(list(got), words.split(), {name: value.split() for name, value in mistakes.items()},
                f"{text!r} should become {words.split()}, not {list(got)}")
+    backend = Tokenizer([*SPECIAL_TOKENS, "a"], lowercase=True).backend
+    for seed in SEEDS:
+        text = "".join(random.Random(seed).choices(SIGNS, k=12))
+        washed = backend.normalizer.normalize_str(text)
+        right = [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(washed)]
+        expect(list(answer(text)), right, hint=f"{text!r} should become {right}, not "
+               f"{list(answer(text))}")
 
 
-WORDS = Counter({"sees": 3, "seas": 2, "see": 4, "bees": 1, "banana": 2})
-
-
-def letters(word: str) -> list[str]:
-    """A word as its letters, each after the first with its ##."""
-    return [word[0], *("##" + letter for letter in word[1:])]
-
-
-def merge(parts: list[str], pair: tuple[str, str]) -> list[str]:
-    """The parts of a word with `pair` made one piece wherever it stands, from the left."""
-    merged: list[str] = []
-    for piece in parts:
-        if merged and (merged[-1], piece) == pair:
-            merged[-1] += piece.removeprefix("##")
-        else:
-            merged.append(piece)
-    return merged
-
-
-def pairs_of(pieces: dict[str, list[str]], words: Counter) -> Counter:
-    """How often each pair of pieces stands side by side in a text of so many words."""
-    pairs: Counter = Counter()
-    for word, times in words.items():
-        for pair in zip(pieces[word], pieces[word][1:], strict=False):
-            pairs[pair] += times
-    return pairs
-
-
-@checker
-def check_pairs(answer: Answer) -> None:
-    """answer(pieces, words) -> {pair: times}; pieces: word -> its parts, words: word -> times."""
-    pieces = {word: letters(word) for word in WORDS}
-    got = answer(pieces, WORDS)
-    require(isinstance(got, dict), f"it returns {type(got).__name__}, not a Counter")
-    require(all(isinstance(pair, tuple) for pair in got), "a pair is a tuple of two pieces, "
-            "not a text: the place where they part would be lost")
-    ordered = sorted(pairs_of(pieces, WORDS))
-    once = Counter(dict.fromkeys(WORDS, 1))
-    in_a_row = [piece for word in WORDS for piece in pieces[word]]
-    sets = Counter({pair: sum(times for word, times in WORDS.items()
-                              if pair in pairs_of(pieces, Counter([word]))) for pair in ordered})
-
-    def counts(pairs: Counter) -> list[int]:
-        return [pairs.get(pair, 0) for pair in ordered]
-
-    strange = [pair for pair in got if pair not in ordered and got[pair]]
-    require(not strange or not all(pair[::-1] in ordered for pair in got),
-            f"the pairs are turned around: {strange[:1]}")
-    require(not set(strange) & set(zip(in_a_row, in_a_row[1:], strict=False)), "the last piece "
-            f"of a word and the first of the next are no pair: {strange[:1]}")
-    require(not strange, f"no word has the pair {strange[:1]}; pieces keep their ##")
-    expect(counts(got), counts(pairs_of(pieces, WORDS)), {
-        "each word counts once; it counts as often as it stands in the text":
-            counts(pairs_of(pieces, once)),
-        "a pair that stands twice in a word counts once; in banana (##a, ##n) stands twice":
-            counts(sets),
-    }, "the counts are others")
-
-
-@checker
-def check_merge(answer: Answer) -> None:
-    """answer(parts, pair) -> the parts with that pair made one piece wherever it stands."""
-    got = answer(["a", "##b"], ("a", "##b"))
-    require(not isinstance(got, str), "it returns one text; return a list of pieces")
-    judge_replay(lambda word, merges: reduce(answer, merges, letters(word)))
-
-
-def learn(words: Counter, size: int, once: bool = False, stale: bool = False,
-          rare: bool = False, tie: str = "old") -> list[str]:
-    """A vocabulary by the most frequent pair, rightly or with a mistake."""
-    pieces = {word: letters(word) for word in words}
-    plain = sorted({letter for word in words for letter in word})
-    inside = sorted({"##" + letter for word in words for letter in word[1:]})
-    vocab = [*SPECIAL_TOKENS, *plain, *inside]
-    fixed = pairs_of(pieces, words)
-    while len(vocab) < size:
-        counted = Counter(dict.fromkeys(words, 1)) if once else words
-        pairs = fixed if stale else pairs_of(pieces, counted)
-        if not pairs:
+def longest(word: str, vocab: set[str], limit: int = 100, mark: str = "##",
+            shortest: bool = False) -> tuple[list[str], bool]:
+    """The pieces of the longest match, and whether they reach the end; or with a mistake."""
+    pieces: list[str] = []
+    start = 0
+    while start < len(word) <= limit:
+        ends = range(len(word), start, -1)
+        fits = [end for end in (reversed(ends) if shortest else ends)
+                if (mark if start else "") + word[start:end] in vocab]
+        if not fits:
             break
-        sign = {"old": 1, "new": -1, "seen": 0}[tie]
-        best = min(pairs, key=lambda pair: (pairs[pair] if rare else -pairs[pair], *(
-            sign * vocab.index(piece) for piece in pair)))
-        fixed = Counter({pair: times for pair, times in fixed.items() if pair != best})
-        piece = best[0] + best[1].removeprefix("##")
-        vocab += [piece] if piece not in vocab else []
-        pieces = {word: merge(parts, best) for word, parts in pieces.items()}
-    return vocab
-
-
-@checker
-def check_learn(answer: Answer) -> None:
-    """answer(words, size) -> a vocabulary of so many tokens, from words and their counts.
-
-    The special tokens come first, then the letters and the ##letters of the text, sorted, then a
-    piece for each merge of the most frequent pair; of equal ones the pair whose first piece, then
-    second, is older.
-    """
-    for words, size in ((WORDS, 24), (Counter({"aaaa": 5, "abab": 3, "b": 9}), 14)):
-        got, right = list(answer(Counter(words), size)), learn(words, size)
-        start = [token for token in learn(words, 0) if token not in SPECIAL_TOKENS]
-        require(got[:5] == list(SPECIAL_TOKENS), "the five special tokens should stand first, in "
-                f"their order: {' '.join(SPECIAL_TOKENS)}")
-        require(set(start) <= set(got), "a letter of the text is missing; every letter needs its "
-                "token, at the beginning of a word and, with ##, inside")
-        require(got[5:5 + len(start)] == start, "the alphabet comes next: the letters sorted, then "
-                "the letters with ## sorted")
-        require(len(set(got)) == len(got), "a token stands twice; another merge made it already")
-        expect(got, right, {
-            "no pair was merged": learn(words, 0),
-            "one token too few": right[:-1], "one token too many": learn(words, size + 1),
-            "each word counts once; it counts as often as it stands in the text":
-                learn(words, size, once=True),
-            "the pairs are counted before the first merge only; count anew after each":
-                learn(words, size, stale=True),
-            "the rarest pair is merged": learn(words, size, rare=True),
-            "of equally frequent pairs the newest is merged; take the one whose pieces are older":
-                learn(words, size, tie="new"),
-            "of equally frequent pairs the first seen is merged; take the one whose pieces are "
-            "older": learn(words, size, tie="seen"),
-        }, f"after the alphabet {' '.join(right[5 + len(start):])} should be learned, not "
-            f"{' '.join(map(str, got[5 + len(start):]))}")
-    expect(len(answer(Counter({"ab": 1}), 100)), 9, hint="where no pair is left, it ends")
+        pieces.append((mark if start else "") + word[start:fits[0]])
+        start = fits[0]
+    return pieces, start == len(word)
 
 
 @checker
 def check_cut(answer: Answer) -> None:
     """answer(word, vocab) -> the pieces of the longest match from the left, or one [UNK]."""
-    def spans(word, vocab):
-        pieces, start = answer(word, vocab), 0
-        require(not isinstance(pieces, str), "it returns one text; return a list of pieces")
-        if list(pieces) == ["[UNK]"]:
-            return [("[UNK]", 0, len(word))]
-        found = []
-        for piece in pieces:
-            found.append((piece, start, start := start + len(str(piece).removeprefix("##"))))
-        return found
-    judge_spans(spans)
+    vocab = {"s", "sea", "shells", "##s", "##sh", "##shell", "##e", "##a", "##h", "##l", "a"}
+    for word in ("seashells", "sea", "seax", "xsea", "seaxsea"):
+        _judge_cut(answer, word, vocab)
+    require(list(answer("a" * 101, set(vocab))) == ["[UNK]"],
+            "a word of more than 100 letters should be one [UNK]")
+    require(list(answer("a" * 100, set(vocab))) == ["a", *["##a"] * 99],
+            "a word of 100 letters is not too long yet")
+    for seed in SEEDS:
+        dice = random.Random(seed)
+        vocab = {mark + "".join(dice.choices("abc", k=dice.randint(1, 3)))
+                 for mark in ("", "##") * 12}
+        for _ in range(5):
+            _judge_cut(answer, "".join(dice.choices("abc", k=dice.randint(1, 9))), vocab)
+
+
+def _judge_cut(answer: Answer, word: str, vocab: set[str]) -> None:
+    got = answer(word, set(vocab))
+    require(not isinstance(got, str), "it returns one text; return a list of pieces")
+    got, (pieces, whole) = [str(piece) for piece in got], longest(word, vocab)
+    told = f"{word!r} became {' '.join(got) or 'nothing'}; the vocabulary is {sorted(vocab)}"
+    if not whole:
+        require(got != [], "a word that cannot be built returns nothing; it should be [UNK]")
+        require("[UNK]" in got, "a word that cannot be built returns its pieces so far instead of "
+                f"one [UNK]: {told}")
+        require(got == ["[UNK]"], "beside [UNK] stand pieces; a word that cannot be built is one "
+                f"[UNK]: {told}")
+        return
+    require(got != [word] or pieces == got, "the whole word is no piece of this vocabulary: cut it")
+    expect(got, pieces, {
+        f"{word!r} can be built, but it returned [UNK]": ["[UNK]"],
+        "a piece that goes on has no ##": [piece.removeprefix("##") for piece in pieces],
+        "inside a word a piece must be looked up with its ##": longest(word, vocab, mark="")[0],
+        "it takes the shortest match, not the longest": longest(word, vocab, shortest=True)[0],
+    }, f"the longest match is {' '.join(pieces)}, but {told}")
 
 
 @checker
@@ -211,7 +135,10 @@ def check_encode(answer: Answer) -> None:
             vocab[token] for token in ("the", "[", "mask", "]", ".")]}),
         ("", {}),
     )
-    for text, mistakes in tests:
+    plain = [token for token in tokenizer.vocab if token[0] not in "[#"]
+    drawn = [" ".join(random.Random(seed).choices(
+        [*plain, "[MASK]", "seas", "xyz", "The", "seash."], k=6)) for seed in SEEDS]
+    for text, mistakes in (*tests, *((text, {}) for text in drawn)):
         inner, got = tokenizer.encode(text, False), answer(text, dict(vocab))
         require(not isinstance(got, str), "it returns one text; return a list of ids")
         got = list(got)
@@ -222,8 +149,43 @@ def check_encode(answer: Answer) -> None:
             "[CLS] is missing at the beginning": right[1:],
             "[CLS] and [SEP] changed places": [special.sep, *inner, special.cls],
         } | {words: [special.cls, *ids, special.sep] for words, ids in mistakes.items()},
-            f"{text!r} should become {' '.join(tokenizer.tokens(right))}, not "
+            f'"{text}" should become {" ".join(tokenizer.tokens(right))}, not '
             f"{' '.join(tokenizer.tokens(one for one in got if 0 <= one < len(vocab)))}")
+
+
+@checker
+def check_join(answer: Answer) -> None:
+    """Tokens back to text: pieces joined, the frame left out, one space between words."""
+    tokens = ["[CLS]", "she", "sells", "sea", "##sh", "##ells", "[SEP]", "[PAD]"]
+    got, right = answer(list(tokens)), "she sells seashells"
+    require(isinstance(got, str), f"it returns {type(got).__name__}, not a text")
+    require(not any(token in got for token in FRAME), "[CLS], [SEP] and [PAD] are left in the text")
+    require(got != right.replace(" ", ""), "no word is parted from the next; spaces are missing")
+    require(got.split() != ["she", "sells", "sea", "##sh", "##ells"],
+            "the pieces are not joined: each still has its ## and a space before it")
+    require("#" not in got, "the pieces are joined, but the ## is left inside the word")
+    require(got.split() != ["she", "sells", "sea", "sh", "ells"],
+            "the ## is gone, but a space still stands before the piece")
+    require("  " not in got and got == got.strip() or got.split() != right.split(),
+            "spaces are left over, doubled or at an end")
+    expect(got, right, hint=f"{tokens[1:6]} became {got!r}")
+    expect(answer(["c", "#", "1", "##s"]), "c # 1s", {
+        "a lone # is a token of its own; only a leading ## says 'goes on'": "c 1s",
+        "a lone # was joined to its neighbour; only a leading ## says 'goes on'": "c# 1s",
+        "a lone # was joined to its neighbours; only a leading ## says 'goes on'": "c#1s",
+    }, "a token that is one # should stay as it is")
+    expect(answer(["[CLS]", "[UNK]", "[MASK]", "[", "]", "[SEP]"]), "[UNK] [MASK] [ ]", {
+        "what begins with [ was left out, but [UNK], [MASK] and a bracket stand for something; "
+        "leave out [CLS], [SEP] and [PAD] alone": "]",
+    }, "only [CLS], [SEP] and [PAD] are left out; [UNK], [MASK] and brackets stay")
+    expect(answer(["[CLS]", "a", "##b", "[SEP]", "c", "[SEP]"]), "ab c",
+           hint="two texts in a row: a [SEP] in the middle is left out, too, and parts two words")
+    expect(answer([]), "", hint="no tokens should become an empty text")
+    for seed in SEEDS:
+        tokens = " ".join(random.Random(seed).choices(
+            [*FRAME, "[UNK]", "sea ##s", "#", "a ##1 ##[", "]"], k=7)).split()
+        right = " ".join(token for token in tokens if token not in FRAME).replace(" ##", "")
+        expect(answer(list(tokens)), right, hint=f"{tokens} became {answer(list(tokens))!r}")
 
 
 @checker
