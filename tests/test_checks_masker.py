@@ -138,7 +138,7 @@ WRONG = [
     (check_masker, MaybeNone, "it should hide one"),
     (check_masker, OwnRate, "rate that is passed is not heeded"),
     (check_masker, NoDefault, "without a rate the config's"),
-    (check_masker, FixedShares, "use the shares of the config"),
+    (check_masker, FixedShares, "use the shares that are asked for"),
     (check_masker, Doubles, "chosen twice"),
     (check_masker, Nameless, "the class Nameless has no 'choose'"),
     (check_masker, lambda: None, "hand over the class"),
