@@ -127,6 +127,7 @@ WRONG = [
      "no more than there are"),
     (check_n_hidden, lambda counts, rate: (counts * rate).long().clamp(min=1).minimum(counts),
      "cut off"),
+    (check_n_hidden, lambda counts, rate: (counts * rate).long(), "round them, and hide at least"),
     (check_n_hidden, lambda counts, rate: (counts * rate).ceil(), "rounded up"),
     (check_n_hidden, lambda counts, rate: counts * rate, "no whole numbers"),
     (check_n_hidden, lambda counts, rate: n_hidden(counts, rate).double(), "as int64"),

@@ -38,6 +38,8 @@ def check_n_hidden(answer: Answer) -> None:
                 plain.clamp(min=1),
             "the numbers are cut off; round them": (counts * rate).long().clamp(min=1).minimum(
                 counts),
+            "the numbers are cut off, so that a row with a few words hides none; round them, and "
+            "hide at least one": (counts * rate).long(),
             "the numbers are rounded up": (counts * rate).ceil().long(),
             "these are no whole numbers; round": counts * rate,
         }, f"at a rate of {rate} rows of {counts.tolist()} words should hide {right.tolist()}")
