@@ -5,7 +5,7 @@ import torch
 
 from bertlib.checks import draws as d
 from bertlib.checks import masking as m
-from bertlib.masking import Masker, MaskingConfig
+from bertlib.masking import Masker, MaskingConfig, n_hidden
 from bertlib.tokens import Tokenizer
 
 
@@ -13,7 +13,7 @@ def choose(ids, special, rate, generator):
     ordinary = ~torch.isin(ids, special)
     scores = torch.rand(ids.shape, generator=generator).masked_fill(~ordinary, -1)
     order = scores.argsort(1, descending=True).argsort(1)
-    wanted = (ordinary.sum(1) * rate).round()
+    wanted = n_hidden(ordinary.sum(1), rate)
     return (order < wanted[:, None]).flatten().nonzero().flatten()
 
 
@@ -22,7 +22,8 @@ def choose_by_shuffling(ids, special, rate, generator):
     for row, line in enumerate(ids.tolist()):
         places = [i for i, token in enumerate(line) if token not in special.tolist()]
         order = torch.randperm(len(places), generator=generator).tolist()
-        chosen += sorted(row * len(line) + places[i] for i in order[:round(rate * len(places))])
+        count = max(1, round(rate * len(places)))
+        chosen += sorted(row * len(line) + places[i] for i in order[:count])
     return torch.tensor(chosen)
 
 
@@ -30,7 +31,7 @@ def row_by_row(pick):
     """In each row as many of its places as are asked, as `pick(places, n, generator)` says."""
     def answer(ids, special, rate, generator):
         rows = [words(row, special).nonzero().flatten() for row in ids]
-        counts = [round(rate * len(row)) for row in rows]
+        counts = n_hidden(torch.tensor([len(row) for row in rows]), rate).tolist()
         return torch.cat([number * ids.shape[1] + pick(row, n, generator).sort().values
                           for number, (row, n) in enumerate(zip(rows, counts, strict=True))])
     return answer
@@ -57,7 +58,7 @@ def rather_in_front(places, n, generator):
 def same_columns(ids, special, rate, generator):
     scores = torch.rand(ids.shape[1], generator=generator).expand(ids.shape)
     rank = scores.masked_fill(~words(ids, special), -1).argsort(1, descending=True).argsort(1)
-    wanted = (words(ids, special).sum(1, keepdim=True) * rate).round()
+    wanted = n_hidden(words(ids, special).sum(1, keepdim=True), rate)
     return (rank < wanted).flatten().nonzero().flatten()
 
 
@@ -66,7 +67,7 @@ def choose_from(candidates, generator_of=lambda g: g):
     def answer(ids, special, rate, generator):
         keep = candidates(ids, special)
         scores = torch.rand(ids.shape, generator=generator_of(generator)).masked_fill(~keep, -1)
-        wanted = (keep.sum(1) * rate).round().long()
+        wanted = n_hidden(keep.sum(1), rate)
         best = scores.topk(int(wanted.max()), 1).indices
         taken = torch.arange(best.shape[1]) < wanted[:, None]
         rows = torch.arange(len(ids))[:, None] * ids.shape[1]
@@ -80,6 +81,13 @@ def words(ids, special):
 
 def but(*tokens):
     return choose_from(lambda ids, special: ~torch.isin(ids, torch.tensor(tokens)))
+
+
+def maybe_none(ids, special, rate, generator):
+    rows = words(ids, special)
+    scores = torch.rand(ids.shape, generator=generator).masked_fill(~rows, -1)
+    rank = scores.argsort(1, descending=True).argsort(1)
+    return (rank < (rows.sum(1, keepdim=True) * rate).round()).flatten().nonzero().flatten()
 
 
 def by_chance(ids, special, rate, generator):
@@ -100,18 +108,18 @@ def of_all_tokens(ids, special, rate, generator):
     return (rows + best).flatten().sort().values
 
 
-def replace(labels, mask_id, ordinary, generator):
+def replace(labels, mask_id, ordinary, generator, masked=0.8, random=0.1):
     draw = torch.rand(labels.shape, generator=generator)
     picks = ordinary[torch.randint(len(ordinary), labels.shape, generator=generator)]
-    shown = torch.where(draw < 0.9, picks, labels)
-    return torch.where(draw < 0.8, mask_id, shown)
+    shown = torch.where(draw < masked + random, picks, labels)
+    return torch.where(draw < masked, mask_id, shown)
 
 
-def replace_by_kinds(labels, mask_id, ordinary, generator):
-    kind = torch.randint(10, labels.shape, generator=generator)
+def replace_by_kinds(labels, mask_id, ordinary, generator, masked=0.8, random=0.1):
+    kind = torch.randint(100, labels.shape, generator=generator) / 100
     shown = labels.clone()
-    shown[kind > 1] = mask_id
-    strange = kind == 0
+    shown[kind < masked] = mask_id
+    strange = (kind >= masked) & (kind < masked + random)
     shown[strange] = ordinary[torch.randint(len(ordinary), (int(strange.sum()),),
                                             generator=generator)]
     return shown
@@ -214,7 +222,6 @@ RIGHT = [
     (m.check_choose, row_by_row(lambda places, n, g: places[torch.multinomial(
         torch.ones(len(places)), n, generator=g)] if n else places)),
     (m.check_replace, replace), (m.check_replace, replace_by_kinds),
-    (m.check_replace, replace_shares(0.8, 0.1)),
     (m.check_labels, make_labels), (m.check_labels, labels_by_where),
     (m.check_bigram, bigram_guess), (m.check_bigram, bigram_by_dictionary),
 ]
@@ -240,10 +247,14 @@ WRONG = [
     (m.check_choose, row_by_row(rather_in_front), "far more often than others"),
     (m.check_choose, same_columns, "in the same columns"),
     (m.check_choose, lambda ids, special, rate, g: choose(ids, special, 0.15, g), "at 0.4 rows of"),
+    (m.check_choose, maybe_none, "at least one is hidden"),
     (m.check_choose, lambda ids, special, rate, g: choose(ids[:, :44], special, rate, g)
      if ids.shape[1] == 44 else torch.arange(1, 18), "right for one page"),
     (m.check_choose, lambda ids, *a: choose(ids.fill_(500), *a), "ids itself was changed"),
     (m.check_choose, lambda *a: choose(*a).tolist(), "it returns no tensor"),
+    (m.check_replace, lambda labels, mask_id, ordinary, generator, masked=0.8, random=0.1: replace(
+        labels, mask_id, ordinary, generator), "the shares that are asked for"),
+    (m.check_replace, replace_shares(0.8, 0.1), "unexpected keyword argument 'masked'"),
     (m.check_replace, lambda labels, mask_id, *a: torch.full_like(labels, mask_id),
      "every hole shows [MASK]"),
     (m.check_replace, replace_shares(0.8, 0.0), "no hole shows a random word"),
@@ -310,7 +321,7 @@ def test_the_masker_of_the_course_passes_its_own_checks():
         vocab[place] = name
     masker = Masker(Tokenizer(vocab), MaskingConfig(rate=d.RATE))
     assert m.check_choose(lambda ids, special, *rest: masker.choose(ids, *rest)) == "right"
-    assert m.check_replace(lambda labels, a, b, g: masker.replace(labels, g)) == "right"
+    m.judge_replace(lambda labels, a, b, g: masker.replace(labels, g))
 
 
 def test_checking_leaves_the_global_generator_alone():

@@ -29,7 +29,10 @@ from bertlib.checks.draws import (
 
 @checker
 def check_choose(answer):
-    """choose(ids [B, T], special, rate, generator) -> flat positions [K], ascending."""
+    """choose(ids [B, T], special, rate, generator) -> flat positions [K], ascending.
+
+    `special` are ids that are no words; `rate` of a row's words are hidden, at least one.
+    """
     judge_choose(answer)
 
 
@@ -51,18 +54,33 @@ def judge_choose(answer: Answer) -> None:
     for counts in hits.sum(2).tolist():
         judge_share(counts)
     judge_chance(hits[:, :3, 1:-1], hits[:, 3, 1:21])
-    for other, wanted in ((ids, [17, 17, 17, 8]), (odd_page(), [7, 6, 1, 7, 0])):
-        positions = call(seeded(0), other, 0.4)
+    for other, rate, wanted in ((ids, 0.4, [17, 17, 17, 8]), (odd_page(), 0.4, [7, 6, 1, 7, 0]),
+                                (odd_page(), 0.1, [2, 2, 1, 2, 0])):
+        positions = call(seeded(0), other, rate)
         judge_positions(positions, other)
         got = table(positions, other).sum(1).tolist()
-        require(got == wanted, "right for one page at a rate of 0.15; at 0.4 rows of "
+        require(got != [2, 2, 0, 2, 0], "a row of three words hides none at a rate of 0.1; at "
+                "least one is hidden where there is a word")
+        require(got == wanted, f"right for one page at a rate of 0.15; at {rate} rows of "
                 f"{ordinary(other).sum(1).tolist()} words should hide {wanted}, not {got}")
 
 
 @checker
 def check_replace(answer):
-    """replace(labels [K], mask_id, ordinary, generator) -> what is shown instead [K]."""
+    """replace(labels [K], mask_id, ordinary, generator, masked=0.8, random=0.1) -> shown [K]."""
     judge_replace(answer)
+    judge_shares(lambda labels, generator: answer(labels, MASK, ORDINARY.clone(), generator,
+                                                  masked=0.5, random=0.5))
+
+
+def judge_shares(show: Answer) -> None:
+    """`NotYet` unless show(labels, generator) hides half of the labels and draws the others."""
+    labels = ORDINARY[torch.arange(4_000) % 900]
+    shown = show(labels.clone(), seeded(0))
+    shares = [float((shown == x).double().mean()) for x in (torch.tensor(MASK), labels)]
+    require(abs(shares[0] - 0.5) < 0.05 and shares[1] < 0.02, "with masked=0.5 and random=0.5 "
+            f"{shares[0]:.0%} show [MASK] and {shares[1]:.0%} their own word; use the shares that "
+            "are asked for, not 0.8 and 0.1")
 
 
 @torch.random.fork_rng(devices=[])
