@@ -190,6 +190,7 @@ WRONG = [
     (check_cut, lambda word, vocab: cut(word, vocab, mark=""), "looked up with its ##"),
     (check_cut, lambda word, vocab: cut(word, vocab, longest=999), "more than 100"),
     (check_cut, lambda word, vocab: " ".join(cut(word, vocab)), "a list of pieces"),
+    (check_basic_words, lambda text: basic(text, lower=str.casefold), "should become"),
     (check_cut, lambda word, vocab: [word], "no piece of this vocabulary"),
     (check_cut, lambda word, vocab: cut(word, vocab) if len(word) < 100 else ["[UNK]"],
      "not too long yet"),
@@ -209,6 +210,8 @@ WRONG = [
     (check_encode, lambda text, vocab: encode(text, vocab, cut=lambda w, v: cut(
         w, v, lambda pieces: [*pieces, "[UNK]"])), "its pieces are dropped"),
     (check_encode, without_mask, "[MASK] is cut like a word"),
+    (check_encode, lambda text, vocab: encode(text, vocab) if text.count("[MASK]") < 2
+     else without_mask(text, vocab), "[MASK]"),
     (check_encode, lambda text, vocab: list(vocab), "these are tokens"),
     (check_encode, lambda text, vocab: encode(text + "snow", {}), "KeyError"),
     (check_join, lambda tokens: " ".join(tokens), "[CLS], [SEP] and [PAD] are left"),
