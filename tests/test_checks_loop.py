@@ -205,6 +205,7 @@ RATES = [
     (lambda s, n, p: factor(s, n, p, straight=True), "a straight line"),
     (always_cosine, "that is a cosine"),
     (line_by_step, "the line ends at lr_decay_iters"),
+    (lambda s, n, p: 1, "the peak at every step"),
     (lambda s, n, p: 1.0 if n >= s.warmup_iters else factor(s, n, p), "constant after the warm-up"),
     (lambda s, n, p: factor(s, n, p) + (n == 30), "step 30 should be at 0.25, not 1.25"),
     (lambda s, n, p: [factor(s, n, p)], "return one number"),
