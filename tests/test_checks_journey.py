@@ -40,7 +40,8 @@ def by_torch(model, batches, settings, look, save):
         loss = sum(model(p.input_ids, p.positions, p.labels, p.attention_mask).loss * len(p.labels)
                    for p in parts) / sum(len(p.labels) for p in parts)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
+        if settings.grad_clip:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
         optimizer.step()
         losses.append(loss.item())
         if (n + 1) % settings.val_interval == 0 or n + 1 == settings.max_iters:
@@ -68,6 +69,8 @@ def test_a_right_run_is_taken_however_it_is_written(answer):
     (changed(warmup_iters=0), "there is no warm-up"),
     (changed(learning_rate=1e-3, min_learning_rate=2e-4), "learning_rate is not that"),
     (changed(learning_rate=0.09), "are others than those of bertlib's"),
+    (lambda m, b, s, *g: journey(m, b, replace(s, grad_clip=s.grad_clip or 1e-12), *g),
+     "grad_clip=0, which means no clipping"),
     (changed(batch_size=1), "batches.next wants"), (changed(mask_rate=0.15), "batches.next wants"),
     (lambda *g: journey(*g, parts=2), "12 parts were asked for; 6 steps of 3"),
     (lambda *g: journey(*g, looks=False), "with val_interval=2 it should be look, look, look"),
