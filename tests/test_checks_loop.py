@@ -91,39 +91,40 @@ def with_graph(model, micro, masked):
     return sum(losses)
 
 
-def step(model, optimizer, batch, lr, clip, rate=True, clear=True, norm=True, each=False):
+def step(model, optimizer, micro, lr, limit, rate=True, clear=True, norm=True, each=False,
+         share=lambda k, masked: k / masked):
     for group in optimizer.param_groups:
         group["lr"] = lr if rate else group["lr"]
     if clear:
         optimizer.zero_grad()
-    loss = loss_of(model, batch)
-    loss.backward()
+    loss = accumulate(model, micro, sum(len(part.labels) for part in micro), share)
     for some in ([p] for p in model.parameters()) if each else [model.parameters()]:
         if norm:
-            torch.nn.utils.clip_grad_norm_(some, clip)
+            torch.nn.utils.clip_grad_norm_(some, limit)
     optimizer.step()
-    return loss.item()
+    return loss
 
 
-def step_by_hand(model, optimizer, batch, lr, clip):
-    gradients = torch.autograd.grad(loss := loss_of(model, batch), list(model.parameters()))
-    norm = torch.cat([g.flatten() for g in gradients]).norm()
-    for p, g in zip(model.parameters(), gradients, strict=True):
-        p.data -= lr * g * min(1.0, clip / float(norm))
+def step_by_hand(model, optimizer, micro, lr, limit):
+    model.zero_grad()
+    loss = all_at_once(model, micro, sum(len(part.labels) for part in micro))
+    norm = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
+    for p in model.parameters():
+        p.data -= lr * p.grad * min(1.0, limit / float(norm))
     return loss.detach()
 
 
-def emptied(model, optimizer, batch, lr, clip):
-    loss = loss_of(model, batch)
+def emptied(model, optimizer, micro, lr, limit):
+    loss = loss_of(model, micro[0])
     loss.backward()
     optimizer.zero_grad(set_to_none=False)
     optimizer.step()
     return loss.item()
 
 
-def step_after(model, optimizer, batch, lr, clip):
-    step(model, optimizer, batch, lr, clip)
-    return loss_of(model, batch).item()
+def step_after(model, optimizer, micro, lr, limit):
+    step(model, optimizer, micro, lr, limit)
+    return loss_of(model, micro[0]).item()
 
 
 @torch.no_grad()
@@ -204,6 +205,7 @@ RATES = [
     (lambda s, n, p: factor(s, n, p, straight=True), "a straight line"),
     (always_cosine, "that is a cosine"),
     (line_by_step, "the line ends at lr_decay_iters"),
+    (lambda s, n, p: 1, "the peak at every step"),
     (lambda s, n, p: 1.0 if n >= s.warmup_iters else factor(s, n, p), "constant after the warm-up"),
     (lambda s, n, p: factor(s, n, p) + (n == 30), "step 30 should be at 0.25, not 1.25"),
     (lambda s, n, p: [factor(s, n, p)], "return one number"),
@@ -253,7 +255,9 @@ STEP = [
     (lambda *g: step(*g, each=True), "each tensor is clipped by itself"),
     (lambda *g: step(*g, norm=False, clear=False), "neither clipped nor emptied"),
     (emptied, "no weight moved"),
-    (lambda m, o, b, lr, clip: loss_of(m, b).item(), "no weight moved"),
+    (lambda m, o, micro, lr, limit: loss_of(m, micro[0]).item(), "no weight moved"),
+    (lambda *g: step(*g, share=lambda k, masked: 0.5), "a mean of means"),
+    (lambda m, o, micro, *g: step(m, o, micro[:1], *g), "two steps are others"),
     (step_after, "taken before the step"),
     (lambda *g: None if step(*g) else None, "it returns nothing"),
 ]

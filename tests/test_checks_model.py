@@ -55,6 +55,11 @@ def one_table(self, config):
     self.position = nn.Parameter(torch.zeros(config.seq_len, config.d_model))
 
 
+def words_only(self, config):
+    nn.Module.__init__(self)
+    self.token = nn.Embedding(config.vocab_size, config.d_model)
+
+
 class Stack(nn.Module):
     """The same parts as `Encoder`, joined in a loop."""
 
@@ -184,6 +189,8 @@ WRONG = [
         s.parts(ids, types)))), "not used in training"),
     (check_embeddings, entrance(None, forward=Entrance.forward, __init__=one_table),
      "'position.weight' is missing; there is 'position' instead"),
+    (check_embeddings, entrance(None, forward=Entrance.forward, __init__=words_only),
+     "its part `norm` is missing"),
     (check_encoder, stack(lambda blocks: blocks[-1:]), "only the last block"),
     (check_encoder, stack(lambda blocks: blocks[::-1]), "from the last to the first"),
     (check_encoder, stack(lambda blocks: blocks[:1] * 3), "again and again"),

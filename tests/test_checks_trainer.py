@@ -15,7 +15,7 @@ from bertlib.checks.museum import (
     train,
     unigram_loss,
 )
-from bertlib.checks.trainer import check_adamw, check_clip, check_decays, check_resume
+from bertlib.checks.trainer import check_adamw, check_clip, check_resume
 
 
 def adamw(weight, gradient, m, v, t, lr, beta1, beta2, eps, decay):
@@ -118,18 +118,14 @@ def from_zero(weight, gradient, m, v, t, *rest):
     adamw(weight, gradient, m, v, t - 1, *rest)
 
 
-def names(model, rule):
-    return [name for name, p in model.named_parameters() if rule(name, p)]
-
-
-def by_module(model):
-    kinds = torch.nn.Linear | torch.nn.Embedding
-    return {f"{name}.weight" for name, m in model.named_modules() if isinstance(m, kinds)}
-
-
 def clip(gradients, limit):
     norm = sum(float(g.square().sum()) for g in gradients) ** 0.5
-    return [g * min(1.0, limit / norm) for g in gradients]
+    return [g * min(1.0, limit / (norm + 1e-12)) for g in gradients]
+
+
+def clip_tensor(gradients, limit):
+    norm = torch.cat([g.flatten() for g in gradients]).norm()
+    return [g * (limit / norm).clamp(max=1.0) for g in gradients]
 
 
 def clip_by_torch(gradients, limit):
@@ -158,9 +154,7 @@ def random_too_early(run, state):
 
 RIGHT = [
     (check_adamw, adamw), (check_adamw, adamw_by_the_paper),
-    (check_decays, lambda model: names(model, lambda name, p: p.ndim >= 2)),
-    (check_decays, by_module),
-    (check_clip, clip), (check_clip, clip_by_torch),
+    (check_clip, clip), (check_clip, clip_by_torch), (check_clip, clip_tensor),
     (check_resume, resume),
 ]
 
@@ -195,17 +189,12 @@ WRONG = [
     (check_resume, lambda run, state: run.model.load_state_dict(state.pop("model")),
      "state itself was changed"),
     (check_resume, lambda run, state: run.load(state), "AttributeError"),
-    (check_decays, lambda model: None, "returns nothing"),
-    (check_decays, lambda model: [], "no parameter decays"),
-    (check_decays, lambda model: names(model, lambda name, p: True), "everything decays"),
-    (check_decays, lambda model: names(model, lambda name, p: "weight" in name), "norms decay"),
-    (check_decays, lambda model: names(model, lambda name, p: "norm" not in name), "biases decay"),
-    (check_decays, lambda model: names(model, lambda name, p: p.ndim >= 2 and
-                                       "embeddings" not in name), "embeddings do not decay"),
-    (check_decays, lambda model: names(model, lambda name, p: p.ndim >= 2)[:-1], "is a matrix"),
-    (check_decays, lambda model: list(model.parameters()), "return the names"),
     (check_clip, lambda gradients, limit: None, "returns nothing"),
     (check_clip, lambda gradients, limit: gradients, "as they were"),
+    (check_clip, lambda gradients, limit: [g * min(1.0, limit / float(torch.cat(
+        [h.flatten() for h in gradients]).norm())) for g in gradients], "ZeroDivisionError"),
+    (check_clip, lambda gradients, limit: [g * (limit / n).clamp(max=1) if n else g / n for n in [
+        torch.cat([h.flatten() for h in gradients]).norm()] for g in gradients], "norm 0"),
     (check_clip, lambda gradients, limit: [clip([g], limit)[0] for g in gradients], "own norm"),
     (check_clip, lambda gradients, limit: [g.clamp(-limit, limit) for g in gradients],
      "each number"),

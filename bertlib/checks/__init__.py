@@ -8,10 +8,11 @@ with what known mistakes return, so that it can name the mistake. The exercises 
 
 What a lesson builds, in the names and shapes of this package, so that it can hold its weights:
 
-    01 wordpiece   02 masker   03 heads   04 layers   05 model   06 rates, loop, saving
+    01 wordpiece   02 masker   03 heads   04 layers   05 model
+    06 rates, loop, saving, journey
 
-`calling` runs an answer, `modules` builds a class; `draws` judges chance, `adamw` and `museum` are
-for lesson 06.
+`calling` runs an answer, `modules` builds a class, `own` fetches what an earlier lesson built;
+`draws` judges chance, `adamw` and `museum` are for lesson 06.
 """
 
 from collections.abc import Callable

@@ -59,6 +59,15 @@ def check_masked_loss(answer):
                loss_mistakes(logits, labels) if seed == 0 else {},
                "the loss is another number" if seed == 0 else
                "right for logits [2, 4, 5], but not for [3, 1, 7]")
+    for seed in range(2, 8):
+        draw, words = torch.Generator().manual_seed(seed), 3 + seed
+        labels = torch.randint(words, (1 + seed % 3, 2 + seed), generator=draw)
+        labels[torch.rand(labels.shape, generator=draw) < 0.6] = -100
+        labels[0, 0] = seed % words
+        logits = 2 * random(*labels.shape, words, seed=seed)
+        expect(answer(logits.clone(), labels.clone()),
+               F.cross_entropy(logits.flatten(0, 1), labels.flatten()),
+               hint=f"right for logits [2, 4, 5], but not for {list(logits.shape)}")
     large = torch.tensor([[[200.0, 0.0], [0.0, 0.0]]])  # [1, 2, V]
     got = number(answer(large, torch.tensor([[1, -100]])))
     require(not isinstance(got, float) or math.isfinite(got), "a logit of 200 makes infinity; use "

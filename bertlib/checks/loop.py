@@ -88,13 +88,21 @@ def check_accumulate(answer: Answer) -> None:
     }, f"the gradients are right, the loss should be {total:.3f}")
 
 
-def step_weights(rate: bool = True, clear: bool = True,
-                 each: bool = False, clipped: bool = True) -> Tensor:
-    """All weights after two steps of plain gradient descent, rightly or with one mistake."""
+def steps() -> list[list[Masked]]:
+    """The micro batches of two steps: 1 and 5 hidden words, 1 and 5."""
+    whole = puzzle()
+    return [[whole.rows(0, 1), whole.rows(1, 3)], [whole.rows(3, 5), whole.rows(5, 6)]]
+
+
+def step_weights(rate: bool = True, clear: bool = True, each: bool = False, clipped: bool = True,
+                 by_words: bool = True) -> Tensor:
+    """All weights after two steps of plain gradient descent, rightly or with mistakes."""
     model = small()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5 if rate else 0.01)
-    for batch in (puzzle().rows(0, 3), puzzle().rows(3, 6)):
-        loss_of(model, batch).backward()
+    for micro in steps():
+        masked = sum(len(part.labels) for part in micro)
+        for part in micro:
+            (loss_of(model, part) * (len(part.labels) / masked if by_words else 0.5)).backward()
         for some in [[p] for p in model.parameters()] if each else [list(model.parameters())]:
             if clipped:
                 torch.nn.utils.clip_grad_norm_(some, 0.2)
@@ -106,18 +114,18 @@ def step_weights(rate: bool = True, clear: bool = True,
 
 @checker
 def check_step(answer: Answer) -> None:
-    """answer(model, optimizer, batch, lr, clip) -> the loss before the step, in nats.
+    """answer(model, optimizer, micro, lr, limit) -> the loss before the step, in nats.
 
-    One step by the mean loss of a `Masked` batch: at the rate `lr`, gradients clipped to a common
-    norm of at most `clip`, none left over from or for another step.
+    One step by the mean loss over all hidden words of the `Masked` parts in the list `micro`: at
+    the rate `lr`, gradients clipped to a common norm of at most `limit`, none left over from or
+    for another step.
     """
     model = small()
     start = torch.cat([p.detach().flatten() for p in model.parameters()])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    losses, batches = [], (puzzle().rows(0, 3), puzzle().rows(3, 6))
-    before = float(loss_of(deepcopy(model), batches[0]).detach())
-    for batch in batches:
-        losses.append(answer(model, optimizer, batch, 0.5, 0.2))
+    first = puzzle().rows(0, 3)  # in one piece
+    before = float(loss_of(deepcopy(model), first).detach())
+    losses = [answer(model, optimizer, micro, 0.5, 0.2) for micro in steps()]
     weights = torch.cat([p.detach().flatten() for p in model.parameters()])
     require(not weights.equal(start), "no weight moved: backward() fills the gradients, then "
             "step() uses them; zero_grad() in between would empty them")
@@ -132,12 +140,14 @@ def check_step(answer: Answer) -> None:
         "neither clipped nor emptied": step_weights(clipped=False, clear=False),
         "the rate is not set, nor are the gradients clipped":
             step_weights(rate=False, clipped=False),
-    }, "the weights after two steps are others: rate, zero_grad, loss, backward, clip, step",
+        "a mean of means: each part should count by its hidden words":
+            step_weights(by_words=False),
+    }, "the weights after two steps are others: rate, zero_grad, accumulate, clip, step",
         tolerance=1e-5)
     require(not isinstance(losses[0], Tensor) or not losses[0].requires_grad, "the loss still "
-            "holds the whole graph; return loss.item()")
-    expect(losses[0], before, hint="the weights are right; return the loss of the batch, taken "
-           f"before the step: {before:.3f}")
+            "holds the whole graph; return a number")
+    expect(losses[0], before, hint="the weights are right; return the mean loss over all hidden "
+           f"words, taken before the step: {before:.3f}")
 
 
 @checker

@@ -52,6 +52,7 @@ def rate_mistakes(one: Settings) -> dict[str, list[float]]:
     return own | {
         "the warm-up begins with 0: step 0 should be 1 / warmup_iters":
             [*(step / w for step in range(w)), *right[w:]],
+        "that is the peak at every step: warm-up and decay are missing": [1.0] * (last + 2),
         "there is no warm-up": [1.0] * w + right[w:],
         "there is no warm-up, and the rest begins at step 0": rates(one, warmup_iters=0),
         "the floor is missing: it falls to 0": rates(one, min_learning_rate=0.0),
@@ -99,18 +100,18 @@ def check_parameter_groups(answer: Answer) -> None:
             for p in group["params"]:
                 require(id(p) in names, "these are names or copies; the optimiser needs the "
                         "parameters themselves")
-                require(id(p) not in found, f"'{names[id(p)]}' is in two groups")
+                require(id(p) not in found, f"`{names[id(p)]}` is in two groups")
                 found[id(p)] = group["weight_decay"]
         stolen, lost = set(found) & taken, set(names) - taken - set(found)
         require(not stolen, "matrices that another optimiser has are in a group, too; compare by "
                 "id: `in` compares tensors number by number")
-        require(not lost, f"'{names[next(iter(lost or names))]}' is in no group; it would never "
+        require(not lost, f"`{names[next(iter(lost or names))]}` is in no group; it would never "
                 "be trained")
         for p, name in ((p, names[id(p)]) for p in model.parameters() if id(p) in found):
             if found[id(p)]:
-                require(p.ndim != 3, f"'{name}' {list(p.shape)} decays; a gain for each head is no "
+                require(p.ndim != 3, f"`{name}` {list(p.shape)} decays; a gain for each head is no "
                         "matrix")
-                require(p.ndim == 2, f"'{name}' decays; biases and norms should not")
-                require(found[id(p)] == 0.25, f"'{name}' decays by {found[id(p)]}, not by the 0.25 "
+                require(p.ndim == 2, f"`{name}` decays; biases and norms should not")
+                require(found[id(p)] == 0.25, f"`{name}` decays by {found[id(p)]}, not by the 0.25 "
                         "that is given")
-            require(p.ndim != 2 or found[id(p)], f"'{name}' is a matrix and should decay")
+            require(p.ndim != 2 or found[id(p)], f"`{name}` is a matrix and should decay")
