@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from bertlib.gpt import load_gpt2, next_logits, sample
+from bertlib.gpt import next_logits, sample
+from bertlib.huggingface.gpt2 import load_gpt2
 from bertlib.plumbing.files import InputError
 
 V, T = 97, 24
