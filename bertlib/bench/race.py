@@ -27,7 +27,7 @@ from bertlib.tokens import Tokenizer
 from bertlib.trainer import Trainer
 
 PRESETS["gpt_both_sides"] = PRESETS["gpt"] | dict(causal=False)  # BERT's puzzle, GPT's blocks
-COMMON: dict[str, Any] = dict(start="counts", budget_minutes=0.0, max_iters=500, val_interval=50,
+COMMON: dict[str, Any] = dict(start="counts", budget_minutes=0.0, max_iters=400, val_interval=40,
                               val_chunks=256, final_chunks=1024)
 
 
