@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from bertlib.bench.race import ROWS, Fewer, bench_race, read_race
 from bertlib.bench.texts import HOW, PLACES, bench_texts, by_place, repeated, surprises
@@ -62,14 +63,17 @@ def test_what_was_said_before_is_repeated():
 def test_a_writer_is_measured_beside_people(base, tmp_path, tokenizer):
     run = pretrain(Settings.make("smoke", architecture="gpt", start="counts", max_iters=4), base,
                    "toy", "never", preset="smoke")
-    out = tmp_path / "texts.json"
-    bench_texts(["--model", str(run), "--base", str(base), "--out", str(out)])
-    told = json.loads(out.read_text())
+    bench_texts(["--model", str(run), "--base", str(base), "--out", str(tmp_path)])
+    told = json.loads((tmp_path / "texts.json").read_text())
     assert set(told["ways"]) == set(HOW) and told["run"]["objective"] == "next token"
     assert told["ways"]["temperature 0"]["surprise"] < told["people"]["surprise"]
     assert told["cache"]["tokens"] > 20 and told["machine"]
     model, val = load(run, causal=True)[0], load_dataset(
         ensure_datasets(base, "toy", 32).val, tokenizer)
+    begun = torch.tensor([tokenizer.encode("the king")[:-1]])
+    stored = load_file(tmp_path / "next.safetensors")["logits"]
+    with torch.no_grad():
+        assert torch.equal(stored, model(begun).logits[0, -1])
     parts = by_place(model, val, tokenizer)
     assert [part[:2] for part in parts] == [list(place) for place in PLACES[:2]]
     ids = val.chunks(slice(None))
@@ -83,4 +87,4 @@ def test_what_cannot_be_measured_is_refused(tmp_path, refused, base):
     assert "Did you mean 'GPT, all graded'" in refused(bench_race, "--rows", "GPT, all", "--out",
                                                        tmp_path / "race.jsonl")
     assert "create it first" in refused(bench_race, "--out", out)
-    assert "create it first" in refused(bench_texts, "--out", out)
+    assert "create it first" in refused(bench_texts, "--out", out.parent)

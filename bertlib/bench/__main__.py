@@ -8,7 +8,7 @@ python -m bertlib.bench ablate levers --minutes 2 --out levers.jsonl
 python -m bertlib.bench overlap --base wiki --label english
 python -m bertlib.bench guess --clicks 100
 python -m bertlib.bench race --seed 1 --out assets/10_gpt/race.jsonl
-python -m bertlib.bench texts --model wiki/runs/run0 --out assets/10_gpt/texts.json
+python -m bertlib.bench texts --model wiki/runs/run0 --out assets/10_gpt
 python -m bertlib.bench notebooks --json costs.json
 """
 

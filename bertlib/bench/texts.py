@@ -1,7 +1,7 @@
 """How a trained GPT writes, beside people: repetition, surprise, and what keeping keys saves.
 
 Example usage:
-python -m bertlib.bench texts --model wiki/runs/run0 --out assets/10_gpt/texts.json
+python -m bertlib.bench texts --model wiki/runs/run0 --out assets/10_gpt
 """
 
 import statistics
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save
 from torch import Tensor
 
 from bertlib.bert import BertForMaskedLM
@@ -22,7 +23,7 @@ from bertlib.masking import NextToken
 from bertlib.parameters import RULE, base_folder
 from bertlib.plumbing.commands import Parser
 from bertlib.plumbing.device import machine_name
-from bertlib.plumbing.files import InputError
+from bertlib.plumbing.files import atomic_write, check_output_folder
 from bertlib.plumbing.records import read_json, write_json
 from bertlib.plumbing.runs import Identity
 from bertlib.tokens import Tokenizer
@@ -75,7 +76,8 @@ def written(model: BertForMaskedLM, tokenizer: Tokenizer) -> dict[str, Any]:
     """For each way to draw: the first text of each prompt, and the figures of all its texts."""
     ways = {}
     for name, how in HOW.items():
-        rows, texts = [], {}
+        rows: list[tuple[Tensor, int]] = []
+        texts: dict[str, str] = {}
         for prompt in PROMPTS:
             begun = torch.tensor(tokenizer.encode(prompt)[:-1])  # [T], without the [SEP]
             generator = torch.Generator().manual_seed(1)
@@ -124,10 +126,10 @@ def bench_texts(arguments: list[str]) -> None:
     parse = Parser(prog="bench texts", description=bench_texts.__doc__)
     parse.add_argument("--model", type=Path, help="a GPT's run (default: the newest)")
     parse.add_argument("--base", help=f"the base folder; {RULE} (default: the course's wiki/)")
-    parse.add_argument("--out", type=Path, required=True, help="a JSON file")
+    parse.add_argument("--out", type=Path, required=True,
+                       help="the folder for texts.json and next.safetensors")
     given = parse.parse_args(arguments)
-    if not given.out.parent.is_dir():
-        raise InputError(f"There is no folder '{given.out.parent}'; create it first.")
+    check_output_folder(given.out)
     base = base_folder(given.base)
     folder = given.model or newest_gpt(base)
     model, tokenizer = load(folder, causal=True)
@@ -135,13 +137,15 @@ def bench_texts(arguments: list[str]) -> None:
     label = Identity.read(folder).label
     val = load_dataset(ensure_datasets(base, label, model.config.seq_len).val, tokenizer)
     begun = torch.tensor(tokenizer.encode(PROMPTS[0])[:-1])
-    facts = {
+    facts: dict[str, Any] = {
         "run": report, "machine": machine_name(torch.device("cpu")),
         "threads": torch.get_num_threads(), "length": LENGTH, "seed": 1,
         "by_place": by_place(model, val, tokenizer),
         "cache": time_cache(model, begun, model.config.seq_len - 1 - len(begun)),
         "people": judge(model, people(val, len(begun))), "ways": written(model, tokenizer),
     }
-    write_json(given.out, facts)
+    write_json(given.out / "texts.json", facts)
+    with torch.no_grad(), atomic_write(given.out / "next.safetensors") as stream:
+        stream.write(save({"logits": model(begun[None]).logits[0, -1]}))  # [V], after PROMPTS[0]
     for name, way in {"people": facts["people"], **facts["ways"]}.items():
         print(f"{name:16} surprise {way['surprise']:.2f} nats, repeated {way['repeated']:.1%}")
