@@ -34,6 +34,7 @@ HOW: dict[str, dict[str, float]] = {  # ways to draw, by their names in the less
     "temperature 2": dict(temperature=2.0), "top-k 40": dict(top_k=40),
     "top-p 0.9": dict(top_p=0.9),
 }
+NEXT = ("the king", "the united")  # an open question and a closed one: what comes next?
 PROMPTS = ("The king", "She was very", "The river flows", "We must protect")
 LENGTH, AGAIN = 60, 6  # tokens of a text after its prompt; texts for each prompt and way
 RUN = 4  # tokens of a run that counts as said before
@@ -146,6 +147,7 @@ def bench_texts(arguments: list[str]) -> None:
     }
     write_json(given.out / "texts.json", facts)
     with torch.no_grad(), atomic_write(given.out / "next.safetensors") as stream:
-        stream.write(save({"logits": model(begun[None]).logits[0, -1]}))  # [V], after PROMPTS[0]
+        begun = torch.tensor([tokenizer.encode(prompt)[:-1] for prompt in NEXT])  # [2, T]
+        stream.write(save(dict(zip(NEXT, model(begun).logits[:, -1].clone(), strict=True))))
     for name, way in {"people": facts["people"], **facts["ways"]}.items():
         print(f"{name:16} surprise {way['surprise']:.2f} nats, repeated {way['repeated']:.1%}")

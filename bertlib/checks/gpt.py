@@ -51,9 +51,8 @@ def _judge_triangle(table: Tensor, length: int) -> None:
 # -- the labels --------------------------------------------------------------------------------
 
 LABEL_CHOICES: dict[str, dict[Any, str]] = {  # each part: the right choice first, then mistakes
-    "shift": {-1: "", 0: "each token is asked for itself, and it stands in plain view; the label "
-              "is the token after it", 1: "it asks for the token before, not for the one after",
-              -2: "it asks for the token after the next"},
+    "shift": {-1: "", 0: "each token is asked for itself; the label is the token after it",
+              1: "it asks for the token before, not for the one after", -2: "it asks for the token after the next"},
     "ends": {2: "", 1: "what stands in the last place is asked for; it is [SEP] or [PAD] in every "
              "chunk, so that to know it is no merit: the last two columns hold -100",
              0: "the last place asks for the first token of its row: torch.roll goes round; the "
@@ -97,7 +96,9 @@ def check_next_labels(answer):
         require(isinstance(got, Tensor), f"it returns {type(got).__name__}, not a tensor")
         require(got.shape != (rows, length - 1), "there are T - 1 columns; keep all T, with -100 "
                 "where nothing follows")
-        wrong = mistakes(LABEL_CHOICES, lambda choice, ids=ids: _labels(ids, never, choice), 3)
+        wrong = {"each token is asked for itself, and it stands in plain view; the label is the "
+                 "token after it": ids} | mistakes(
+            LABEL_CHOICES, lambda choice, ids=ids: _labels(ids, never, choice), 3, "; and ")
         expect(got, _labels(ids, never, right), wrong,
                "label t is token t + 1, or -100 if that is one of `never` or in the last place")
         require(got.dtype == torch.int64, f"the labels are {got.dtype}; F.cross_entropy wants "
