@@ -52,7 +52,8 @@ def _judge_triangle(table: Tensor, length: int) -> None:
 
 LABEL_CHOICES: dict[str, dict[Any, str]] = {  # each part: the right choice first, then mistakes
     "shift": {-1: "", 0: "each token is asked for itself; the label is the token after it",
-              1: "it asks for the token before, not for the one after", -2: "it asks for the token after the next"},
+              1: "it asks for the token before, not for the one after",
+              -2: "it asks for the token after the next"},
     "ends": {2: "", 1: "what stands in the last place is asked for; it is [SEP] or [PAD] in every "
              "chunk, so that to know it is no merit: the last two columns hold -100",
              0: "the last place asks for the first token of its row: torch.roll goes round; the "
