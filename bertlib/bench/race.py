@@ -3,7 +3,8 @@
 Example usage:
 python -m bertlib.bench race --seed 1 --out assets/10_gpt/race.jsonl
 
-Nothing differs but who may read what follows, and how many words are graded.
+Nothing differs but who may read what follows, how many words are graded, and in the last row
+that heads are told where to look.
 """
 
 import tempfile
@@ -39,14 +40,11 @@ class Row(NamedTuple):
     share: float
 
 
-def hidden(rate: float) -> Row:
-    """A BERT that hides so many words and is graded on them."""
-    return Row(f"BERT, {rate:.0%} hidden", dict(
-        architecture="gpt_both_sides", mask_rate=rate, final_mask_rate=rate), rate)
-
-
+HIDDEN = dict(architecture="gpt_both_sides", mask_rate=0.15, final_mask_rate=0.15)
 ROWS = (Row("GPT, all graded", dict(architecture="gpt"), 1.0),
-        Row("GPT, 15% graded", dict(architecture="gpt"), 0.15), hidden(0.15), hidden(0.30))
+        Row("GPT, 15% graded", dict(architecture="gpt"), 0.15),
+        Row("BERT, 15% hidden", HIDDEN, 0.15),
+        Row("BERT, 15%, told", HIDDEN | dict(start="told"), 0.15))
 
 
 class Result(TypedDict):
