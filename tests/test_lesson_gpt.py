@@ -44,7 +44,7 @@ def test_the_prose_tells_the_losses_of_the_race():
     rows, text = first(), prose()
     every, some = rows["GPT, all graded"], rows["GPT, 15% graded"]
     assert f"{some['val_loss'] - every['val_loss']:.2f} nats" in text
-    for row in rows.values():
+    for row in list(rows.values())[1:]:
         assert f"{row['unigram_loss'] - row['val_loss']:.2f}" in text, row["name"]
 
 
