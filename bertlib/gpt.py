@@ -6,6 +6,7 @@ section 3 (top-p, top-k, temperature).
 
 Example usage:
 pretrain-bert --preset cpu --architecture gpt --start counts
+python -m bertlib.gpt "The king"
 python -m bertlib.gpt "The king" --model wiki/runs/run0 --temperature 0.8 --top-k 40 --tokens 60
 """
 
@@ -18,16 +19,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bertlib.bert import BertForMaskedLM
+from bertlib.checkpoint import Checkpoints
 from bertlib.huggingface import load
-from bertlib.huggingface.gpt2 import load_gpt2
+from bertlib.parameters import base_folder
 from bertlib.plumbing.commands import Parser, run_command
-from bertlib.plumbing.files import InputError, short
+from bertlib.plumbing.files import InputError, note, short
+from bertlib.plumbing.runs import Identity, Unreadable, numbered_runs
 from bertlib.predict import evaluation
 from bertlib.settings import Limits
 from bertlib.tokens import Tokenizer
 
-__all__ = ["load_gpt2"]  # offered here, too
-
+TRAIN = "pretrain-bert --preset cpu --architecture gpt --start counts"
 LIMITS = {
     "temperature": Limits(0.01, 100), "top_k": Limits(0, 10**9),
     "top_p": Limits(0, 1, open_low=True), "tokens": Limits(1, 10**9),
@@ -55,12 +57,12 @@ def next_shares(logits: Tensor, temperature: float = 1.0, top_k: int = 0,
     """The probability that each token is drawn with: logits [.., V] -> [.., V].
 
     temperature: logits are divided by it; 0 takes the likeliest token. top_k: only so many tokens,
-    the likeliest ones; 0: all. top_p: of these the fewest that have this share of the probability.
-    Raises `InputError` for values beyond `LIMITS`.
+    the likeliest ones (more if the last of them are equal); 0: all. top_p: of these the fewest
+    that have this share of the probability. Raises `InputError` for values beyond `LIMITS`.
     """
+    check(temperature=temperature, top_k=top_k, top_p=top_p)
     if temperature == 0:
         return F.one_hot(logits.argmax(-1), logits.shape[-1]).float()
-    check(temperature=temperature, top_k=top_k, top_p=top_p)
     shares = (logits / temperature).softmax(-1)
     if 0 < top_k < logits.shape[-1]:
         least = shares.topk(top_k).values[..., -1:]  # [.., 1]
@@ -106,8 +108,9 @@ def sample(model: BertForMaskedLM, ids: Tensor, n: int, temperature: float = 1.0
 def check(**values: float) -> None:
     """`InputError` for the first of some values that is beyond its `LIMITS`."""
     for name, value in values.items():
-        if not LIMITS[name].hold(value):
-            more = ", or 0" if name == "temperature" else ""
+        greedy = name == "temperature"  # 0: the likeliest token
+        if not (LIMITS[name].hold(value) or greedy and value == 0):
+            more = ", or 0" if greedy else ""
             raise InputError(f"{name} is {short(value)}; it {LIMITS[name]}{more}.")
 
 
@@ -117,11 +120,29 @@ def write(model: BertForMaskedLM, tokenizer: Tokenizer, text: str, n: int, **how
     return tokenizer.decode(sample(model, begun, n, stop=tokenizer.special.sep, **how).tolist())
 
 
+def newest_gpt(base: Path) -> Path:
+    """The newest run below `base`/runs whose model predicts the next token and was saved.
+
+    A run that is still learning counts. Raises `InputError` if there is none.
+    """
+    for folder in reversed(numbered_runs(base)):
+        try:
+            is_gpt = bool(Identity.read(folder).model.get("causal"))
+        except Unreadable as error:
+            note(f"'{folder}' is left alone: {error}")
+            continue
+        if is_gpt and Checkpoints(folder / "checkpoints").entries:
+            return folder
+    raise InputError(f"There is no GPT in '{base / 'runs'}' yet; train one with {TRAIN}, or pass "
+                     "the folder of one as --model.")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Write as the command line says."""
     parse = Parser(prog="bertlib.gpt", description=__doc__)
     parse.add_argument("text", nargs="?", default="", help="how it begins")
-    parse.add_argument("--model", type=Path, required=True, help="the folder of a GPT's run")
+    parse.add_argument("--model", type=Path,
+                       help="the folder of a GPT's run; without it, the newest in wiki/runs")
     parse.add_argument("--tokens", type=int, default=60, help="to write, at most")
     parse.add_argument("--temperature", type=float, default=1.0, help="0: the likeliest token")
     parse.add_argument("--top-k", type=int, default=0, help="draw from so many tokens; 0: all")
@@ -129,12 +150,15 @@ def main(arguments: list[str] | None = None) -> None:
     parse.add_argument("--samples", type=int, default=1, help="how many to write")
     parse.add_argument("--seed", type=int, default=1)
     given = parse.parse_args(arguments)
-    check(tokens=given.tokens, samples=given.samples, seed=given.seed)
+    how = dict(temperature=given.temperature, top_k=given.top_k, top_p=given.top_p)
+    check(tokens=given.tokens, samples=given.samples, seed=given.seed, **how)
+    if given.model is None:
+        given.model = newest_gpt(base_folder())
+        note(f"'{given.model}' writes, the newest GPT there; another one is chosen with --model")
     model, tokenizer = load(given.model, causal=True)
     generator = torch.Generator().manual_seed(given.seed)
     for _ in range(given.samples):
-        print(write(model, tokenizer, given.text, given.tokens, temperature=given.temperature,
-                    top_k=given.top_k, top_p=given.top_p, generator=generator))
+        print(write(model, tokenizer, given.text, given.tokens, **how, generator=generator))
 
 
 if __name__ == "__main__":

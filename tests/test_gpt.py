@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 from collections import Counter
 
@@ -13,13 +14,15 @@ from examples import ORDINARY, SMALL, SPECIAL
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 import bertlib
+import bertlib.gpt as gpt_module
 from bertlib.baselines import Neighbours
 from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.figures.plots import plot_run
-from bertlib.gpt import main, next_logits, next_shares, sample, write
+from bertlib.gpt import TRAIN, main, next_logits, next_shares, sample, write
 from bertlib.huggingface import export, load
 from bertlib.masking import NextToken
 from bertlib.plumbing.files import PROJECT, InputError
+from bertlib.plumbing.records import write_json
 from bertlib.plumbing.runlog import read_metrics
 from bertlib.plumbing.runs import Identity
 from bertlib.predict import fill
@@ -188,6 +191,7 @@ def test_a_text_is_gone_on_with_and_a_model_left_in_its_mode():
     (dict(temperature=-1.0), "temperature is -1.0; it must be at least 0.01 .* or 0"),
     (dict(temperature=math.nan), "temperature is nan"), (dict(top_k=-1), "top_k is -1"),
     (dict(top_p=0.0), "top_p is 0.0; it must be above 0"), (dict(top_p=1.1), "top_p is 1.1"),
+    (dict(temperature=0.0, top_k=-1), "top_k is -1"),
 ])
 def test_ways_to_draw_that_are_none_are_refused(how, said):
     with pytest.raises(InputError, match=said):
@@ -321,11 +325,37 @@ def test_a_model_of_the_other_kind_is_refused_by_name(run, refused, tokenizer):
     model = load(run, causal=True)[0]
     with pytest.raises(InputError, match="no hidden words; let it write"):
         fill(model, tokenizer, "the [MASK]")
-    assert "--model" in refused(main, "a")
     for option, value in (("--tokens", 0), ("--samples", 0), ("--seed", -1), ("--top-k", -1)):
         name = option.removeprefix("--").replace("-", "_")
         assert f"{name} is {value}; it must be" in refused(main, "a", "--model", run, option, value)
     assert "it must have 1..30" in refused(main, "king " * 40, "--model", run)
+
+
+def test_without_a_model_the_newest_gpt_that_was_saved_writes(run, own, capsys, monkeypatch,
+                                                              refused):
+    monkeypatch.setattr(gpt_module, "base_folder", lambda: own)
+    runs = own / "runs"
+    assert f"no GPT in '{runs}' yet; train one with {TRAIN}" in refused(main, "the king")
+    for name in ("run2", "run10", "run11"):
+        shutil.copytree(run, runs / name)
+    shutil.rmtree(runs / "run11" / "checkpoints")  # just begun
+    bert = json.loads((run / "run.json").read_text())
+    bert["model"]["causal"] = False
+    (runs / "run12").mkdir()
+    write_json(runs / "run12" / "run.json", bert)
+    (runs / "run13").mkdir()
+    (runs / "run13" / "run.json").write_text("{")
+    main(["the king", "--tokens", "5"])
+    said = capsys.readouterr()
+    assert f"'{runs / 'run10'}' writes" in said.err and "run13' is left alone" in said.err
+    main(["the king", "--tokens", "5", "--model", str(run)])
+    assert capsys.readouterr().out == said.out != ""
+
+
+def test_what_cannot_be_meant_is_refused_before_a_model_is_loaded(tmp_path, refused):
+    for option, value in (("--top-p", 0), ("--temperature", -1), ("--top-k", -1), ("--tokens", 0)):
+        name = option.removeprefix("--").replace("-", "_")
+        assert f"{name} is {value}" in refused(main, "a", "--model", tmp_path, option, value)
 
 
 def test_a_run_that_was_exported_writes_the_same(run, tmp_path):

@@ -4,25 +4,13 @@ import json
 
 import pytest
 import torch
+from parity_gpt2 import REFERENCE, T, V, computed, their_model
 from safetensors.torch import load_file, save_file
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2LMHeadModel
 
-from bertlib.gpt import load_gpt2, next_logits, sample
+from bertlib.gpt import next_logits, sample
+from bertlib.huggingface.gpt2 import load_gpt2
 from bertlib.plumbing.files import InputError
-
-V, T = 97, 24
-
-
-def their_model(folder, **changes) -> GPT2LMHeadModel:
-    """A small GPT-2 of theirs in which every number matters, saved in `folder`."""
-    torch.manual_seed(0)
-    theirs = GPT2LMHeadModel(GPT2Config(**dict(
-        vocab_size=V, n_positions=T, n_embd=32, n_layer=2, n_head=4, bos_token_id=0,
-        eos_token_id=0) | changes)).eval()
-    for parameter in theirs.parameters():
-        parameter.data += 0.2 * torch.randn_like(parameter)
-    theirs.save_pretrained(folder)
-    return theirs
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +128,9 @@ def test_weights_that_do_not_fit_are_refused_in_a_sentence(folder, changes, word
     reweigh(folder, **changes)
     with pytest.raises(InputError, match=words):
         load_gpt2(folder)
+
+
+def test_what_the_notebook_compares_with_is_what_transformers_computes_today():
+    stored = load_file(REFERENCE / "expected.safetensors")
+    for name, tensor in computed(GPT2LMHeadModel.from_pretrained(REFERENCE).eval()).items():
+        assert torch.allclose(stored[name], tensor, atol=1e-5), name

@@ -7,6 +7,8 @@ python -m bertlib.bench load --tokens 100000000
 python -m bertlib.bench ablate levers --minutes 2 --out levers.jsonl
 python -m bertlib.bench overlap --base wiki --label english
 python -m bertlib.bench guess --clicks 100
+python -m bertlib.bench race --seed 1 --out assets/10_gpt/race.jsonl
+python -m bertlib.bench texts --model wiki/runs/run0 --out assets/10_gpt
 python -m bertlib.bench notebooks --json costs.json
 """
 
@@ -28,6 +30,8 @@ from bertlib.bench.ablate import main as ablate
 from bertlib.bench.contest import MASK_RATE, Contest, contestants, hugging_face
 from bertlib.bench.data import bench_load, bench_prepare
 from bertlib.bench.overlap import bench_overlap
+from bertlib.bench.race import bench_race
+from bertlib.bench.texts import bench_texts
 from bertlib.bench.train import Peaks, memory_of, summarise, time_rounds
 from bertlib.huggingface import load
 from bertlib.plumbing.commands import Parser, run_command
@@ -184,8 +188,8 @@ def bench_notebooks(arguments: list[str]) -> None:
 
 
 COMMANDS = {"train": bench_train, "prepare": bench_prepare, "load": bench_load,
-            "overlap": bench_overlap, "ablate": ablate, "guess": bench_guess,
-            "notebooks": bench_notebooks}
+            "overlap": bench_overlap, "ablate": ablate, "guess": bench_guess, "race": bench_race,
+            "texts": bench_texts, "notebooks": bench_notebooks}
 
 
 def main(arguments: list[str] | None = None) -> None:

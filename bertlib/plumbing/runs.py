@@ -133,6 +133,12 @@ def run_number(folder: Path) -> int:
     return int(number) if number.isascii() and number.isdigit() else -1
 
 
+def numbered_runs(base: Path) -> list[Path]:
+    """The folders runN below `base`/runs, oldest first."""
+    folders = (Path(base) / "runs").glob("run*")
+    return sorted((path for path in folders if run_number(path) >= 0), key=run_number)
+
+
 def find_run(base: Path, name: str) -> Path:
     """The folder of a run, by its name below `base`/runs or by its path."""
     inside = Path(base) / "runs" / name
@@ -149,8 +155,7 @@ def claim_run(base: Path, identity: Identity, resume: str,
     """
     if resume not in ("auto", "never"):
         return _claim_named(find_run(base, resume), identity)
-    folder = Path(base) / "runs"
-    runs = sorted((p for p in folder.glob("run*") if run_number(p) >= 0), key=run_number)
+    runs = numbered_runs(base)
     for path in reversed(runs if resume == "auto" else []):
         run = Run(path)
         try:
@@ -159,7 +164,7 @@ def claim_run(base: Path, identity: Identity, resume: str,
                 return run
         except Unreadable as error:
             note(f"'{path}' is left alone: {error}")
-    return Run(folder / f"run{run_number(runs[-1]) + 1 if runs else 0}")
+    return Run(Path(base) / "runs" / f"run{run_number(runs[-1]) + 1 if runs else 0}")
 
 
 def _claim_named(folder: Path, identity: Identity) -> Run:
