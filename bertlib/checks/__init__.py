@@ -4,12 +4,13 @@ A checker runs the answer on small inputs and compares what comes back with the 
 with what known mistakes return, so that it can name the mistake. The exercises of each lesson:
 
     00 start   01 tokens   02 masking   03 attention   04 blocks
-    05 bert    06 trainer  07 pretrain  08 predict     12 efficiency
+    05 bert    06 trainer  07 pretrain  08 predict     09 finetune
+    10 gpt     11 distill  12 efficiency
 
 What a lesson builds, in the names and shapes of this package, so that it can hold its weights:
 
     01 wordpiece   02 masker   03 heads   04 layers   05 model
-    06 rates, loop, saving, journey
+    06 rates, loop, saving, journey   10 kept   11 taught
 
 `calling` runs an answer, `modules` builds a class, `own` fetches what an earlier lesson built;
 `draws` judges chance, `adamw` and `museum` are for lesson 06.
