@@ -81,7 +81,7 @@ def ways(task: str, sizes: tuple[int, ...]) -> tuple[Run, ...]:
 
 GROUPS: dict[str, tuple[Run, ...]] = {
     "rates": tuple(Run(f"{name} at {rate:g}", "periods", 1_000, changes | dict(learning_rate=rate))
-                   for rate in (4.5e-4, 1.35e-3)
+                   for rate in (1.5e-4, 4.5e-4, 1.35e-3)
                    for name, changes in (("pretrained", {}), ("random weights", RANDOM))),
     "periods": ways("periods", tuple(EPOCHS)),
     "frozen": tuple(Run(f"{count} blocks frozen", "periods", 1_000, dict(freeze=count))

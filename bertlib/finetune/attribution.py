@@ -1,8 +1,8 @@
 """Which words speak for a class: gradient times input, word by word.
 
-Source: Simonyan et al. 2013, section 3 (the gradient as a map); Shrikumar et al. 2016, section 3.2
-(times the input). It tells what a small change of a word's vector would do, and no more: not what
-the model would say without the word, nor why.
+Source: Simonyan et al. 2013, section 3 (the gradient as a map); Shrikumar et al. 2016 (times the
+input). It tells what a small change of a word's vector would do, and no more: not what the model
+would say without the word, nor why.
 """
 
 from collections.abc import Sequence
