@@ -53,10 +53,10 @@ def test_the_gains_and_the_masked_words_are_those_of_the_file():
     text = prose()
     mean = {(name, size): statistics.mean(accuracies("periods", name, size))
             for name in (WORDS, "random weights", "pretrained") for size in SIZES}
-    for size in (100, 8_000):
-        gain = mean["pretrained", size] - mean["random weights", size]
-        assert f"{gain:.0f} points over random weights at 100" in text or (
-            f"by {gain:.0f} at 8,000" in text)
+    gains = {size: mean["pretrained", size] - mean["random weights", size] for size in SIZES}
+    assert f"by {gains[100]:.0f} points over random weights at 100 sentences" in text
+    assert f"by {gains[8_000]:.0f} at 8,000" in text
+    assert f"it is {mean['pretrained', 8_000] - mean[WORDS, 8_000]:.0f}." in text
     after = [row["masked_words"]["after"] for row in read_results(STORED / "periods.jsonl")
              if "masked_words" in row]
     assert f"between {min(after):.0%} and {max(after):.0%}" in text
