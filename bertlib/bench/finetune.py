@@ -86,7 +86,7 @@ GROUPS: dict[str, tuple[Run, ...]] = {
     "periods": ways("periods", tuple(EPOCHS)),
     "frozen": tuple(Run(f"{count} blocks frozen", "periods", 1_000, dict(freeze=count))
                     for count in (1, 2, 3, 4)),
-    "pairs": tuple(Run(name, task, 0, changes) for task in ("next", "order")
+    "pairs": tuple(Run(name, task, 1_000, changes) for task in ("next", "order")
                    for name, changes in ((WORDS, {}), ("random weights", RANDOM),
                                          ("pretrained", {}))),
     "films": ways("films", (0,)),
