@@ -284,7 +284,8 @@ def test_the_command_trains_on_a_table_and_answers_another(start, tmp_path, caps
     tuned = ["--model", start, "--train", table, "--out", tmp_path / "out", "--epochs", 1,
              "--batch-size", 8, "--learning-rate", 3e-3, "--device", "cpu"]
     main([str(word) for word in tuned])
-    said = capsys.readouterr().out
+    said = "".join(capsys.readouterr())
+    assert "step 1, loss" in said
     assert "54 rows to train on, 6 to validate on, held out of them by a draw with seed 1" in said
     assert "val: examples 6, accuracy" in said
     main(["--model", str(tmp_path / "out"), "--predict", str(table)])

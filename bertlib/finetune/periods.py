@@ -9,8 +9,6 @@ was pretrained on that split has not read them. Sentences with a digit are left 
 a sum of money would tell; so are those that were said twice.
 """
 
-import csv
-import io
 import random
 import re
 import sys
@@ -20,9 +18,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bertlib.corpus import Corpus
+from bertlib.finetune.tables import write_tables
 from bertlib.plumbing.commands import Parser, run_command
 from bertlib.plumbing.dataset_header import SPLITS
-from bertlib.plumbing.files import PROJECT, InputError, atomic_write
+from bertlib.plumbing.files import PROJECT, InputError
 from bertlib.plumbing.tables import Row
 
 TEXTS = PROJECT / "wiki" / "input"
@@ -104,13 +103,8 @@ def main(arguments: list[str] | None = None) -> None:
     parse.add_argument("--seed", type=int, default=1, help="of the draw of sentences")
     given = parse.parse_args(arguments)
     rows = periods(given.train, given.held, given.seed)
-    given.out.mkdir(exist_ok=True)
+    write_tables(given.out, rows, "speech")
     for split, its in rows.items():
-        table = io.StringIO()
-        csv.writer(table).writerows([("text", "label", "speech"),
-                                     *((*row.texts, row.label, row.place) for row in its)])
-        with atomic_write(given.out / f"{split}.csv") as stream:
-            stream.write(table.getvalue().encode())
         from_ = len({row.place for row in its})
         print(f"{given.out / f'{split}.csv'}: {len(its):,} sentences of {from_} speeches")
 
