@@ -5,6 +5,7 @@ python -m bertlib.bench --layers 6 --width 256 --batch 32 --rounds 5 --json spee
 python -m bertlib.bench prepare --megabytes 500 --rounds 3
 python -m bertlib.bench load --tokens 100000000
 python -m bertlib.bench ablate levers --minutes 2 --out levers.jsonl
+python -m bertlib.bench distill --rows distilled plain --seed 2 --out rows.jsonl
 python -m bertlib.bench overlap --base wiki --label english
 python -m bertlib.bench guess --clicks 100
 python -m bertlib.bench notebooks --json costs.json
@@ -27,6 +28,7 @@ import torch
 from bertlib.bench.ablate import main as ablate
 from bertlib.bench.contest import MASK_RATE, Contest, contestants, hugging_face
 from bertlib.bench.data import bench_load, bench_prepare
+from bertlib.bench.distill import main as distill
 from bertlib.bench.overlap import bench_overlap
 from bertlib.bench.train import Peaks, memory_of, summarise, time_rounds
 from bertlib.huggingface import load
@@ -184,8 +186,8 @@ def bench_notebooks(arguments: list[str]) -> None:
 
 
 COMMANDS = {"train": bench_train, "prepare": bench_prepare, "load": bench_load,
-            "overlap": bench_overlap, "ablate": ablate, "guess": bench_guess,
-            "notebooks": bench_notebooks}
+            "overlap": bench_overlap, "ablate": ablate, "distill": distill,
+            "guess": bench_guess, "notebooks": bench_notebooks}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,0 +1,149 @@
+"""Students of the course's model: each row differs in one thing, all have the same exam.
+
+Example usage:
+python -m bertlib.bench distill --rows distilled plain --seed 2 --out assets/11_distill/rows.jsonl
+python -m bertlib.bench distill --speed --out assets/11_distill/speed.json
+
+Steps are equal, so that all see the same batches with the same masks; "equal time" has as many more
+as a step without a teacher is cheaper.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bertlib.bert import BertForMaskedLM
+from bertlib.data import EMBEDDED
+from bertlib.distill import Distilling, build, exam, teacher_of
+from bertlib.huggingface import MODEL
+from bertlib.parameters import RULE, base_folder
+from bertlib.plumbing.commands import Parser
+from bertlib.plumbing.device import autocast
+from bertlib.plumbing.files import InputError, check_output_folder, nearest
+from bertlib.plumbing.records import append_record, open_lines, write_json
+from bertlib.plumbing.runlog import read_metrics
+from bertlib.pretrain import describe
+from bertlib.scoring import Score
+
+STEPS = 500
+COST = 1.6  # of a step with a teacher, in steps without one; see --speed
+ALONE: dict[str, Any] = dict(soft=0.0, states=0.0)
+ROWS: dict[str, dict[str, Any]] = {
+    "distilled": {},
+    "plain": ALONE,
+    "plain, equal time": ALONE | dict(max_iters=round(COST * STEPS)),
+    "no soft targets": dict(soft=0.0),
+    "no hidden words": dict(words=0.0),
+    "no hidden states": dict(states=0.0),
+    "scratch": ALONE | dict(take="none"),
+    "scratch, distilled": dict(take="none"),
+    "temperature 1": dict(temperature=1.0),
+    "temperature 4": dict(temperature=4.0),
+}
+SCORED = ("teacher", "cut every", "cut spread", "cut lowest")  # nobody trains them
+
+
+def measure(name: str, distilling: Distilling, base: Path, label: str) -> dict[str, Any]:
+    """Train, or just score, one row; returns its result as plain values."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build(MODEL, distilling, base, label, Path(folder))
+        curve: list[Any] = []
+        if name in SCORED:
+            model = teacher_of(trainer) if name == "teacher" else trainer.model
+            score = exam(trainer, model)
+            facts = {"parameters": model.n_parameters()}
+        else:
+            score, facts = trainer.run(), {}
+            if trainer.stopped:
+                raise KeyboardInterrupt
+            curve = [[look["step"], round(look["loss"], 4), round(look["accuracy"], 4)]
+                     for look in read_metrics(Path(folder), "val")]
+        report = describe(trainer, score, label, "", neighbours=False)
+        report.pop("on_the_way" if name in SCORED else "preset")
+    return {"name": name, **report, **facts, "distilling": asdict(distilling), "curve": curve}
+
+
+def speeds(base: Path, label: str, rounds: int) -> dict[str, Any]:
+    """Median seconds of what teacher and student do, turn by turn in one process."""
+    trainers = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("plain", "distilled"):
+            trainers[name] = build(MODEL, Distilling(**ROWS[name]), base, label, Path(folder))
+        trainer = trainers["distilled"]
+        teacher = teacher_of(trainer)
+        batch = trainer.fetch(0.0)
+        ids = batch.micro[0].input_ids
+        few, places = ids[:1, :32], torch.tensor([7])
+
+        def guess(model: BertForMaskedLM) -> Callable[[], Any]:
+            return lambda: model(few, places)
+
+        def read(model: BertForMaskedLM) -> Callable[[], Any]:
+            return lambda: model.encoder(ids)
+
+        jobs: dict[str, tuple[bool, Callable[[], Any]]] = {
+            **{f"a step, {name}": (True, lambda one=one: one.train_step(  # type: ignore[misc]
+                batch.micro, batch.masked)) for name, one in trainers.items()},
+            "teacher, a hidden word in 32 tokens": (False, guess(teacher)),
+            "student, a hidden word in 32 tokens": (False, guess(trainer.model)),
+            "teacher, blocks of a batch": (False, read(teacher)),
+            "student, blocks of a batch": (False, read(trainer.model)),
+        }
+        taken: dict[str, list[float]] = {name: [] for name in jobs}
+        for number in range(rounds + 1):  # the first one warms up
+            for name, (trains, job) in jobs.items():
+                for one in trainers.values():
+                    one.model.train(trains)
+                start = time.perf_counter()
+                with torch.set_grad_enabled(trains), autocast(trainer.device, trainer.dtype):
+                    job()
+                if number:
+                    taken[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(seconds) for name, seconds in taken.items()}
+    return {**trainer.learner.conditions(), "rounds": rounds, "tokens": ids.numel(),
+            "seconds": medians, "step_cost": medians["a step, distilled"] / medians["a step, plain"]}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the rows that the command line names and append their results to a file."""
+    parse = Parser(prog="bench distill", description=__doc__)
+    parse.add_argument("--rows", nargs="+", help=", ".join((*SCORED, *ROWS)))
+    parse.add_argument("--speed", action="store_true", help="measure seconds instead")
+    parse.add_argument("--rounds", type=int, default=20, help="of --speed; default 20")
+    parse.add_argument("--seed", type=int, default=1)
+    parse.add_argument("--steps", type=int, default=STEPS, help=f"default {STEPS}")
+    parse.add_argument("--rates", type=float, default=1.0, help="times the rates; default 1")
+    parse.add_argument("--base", help=f"the base folder; {RULE} (default: the course's wiki/)")
+    parse.add_argument("--label", default=EMBEDDED)
+    parse.add_argument("--out", type=Path, required=True, help="rows are appended, speeds written")
+    given = parse.parse_args(arguments)
+    check_output_folder(given.out.parent)
+    base = base_folder(given.base)
+    if given.speed:
+        return write_json(given.out, speeds(base, given.label, given.rounds))
+    for name in given.rows or ROWS:
+        if name not in (*SCORED, *ROWS):
+            raise InputError(f"There is no row '{name}'. {nearest(name, (*SCORED, *ROWS))}")
+    for name in given.rows or ROWS:
+        result = measure(name, recipe(name, given.seed, given.steps, given.rates), base,
+                         given.label)
+        with open_lines(given.out) as stream:
+            append_record(stream, result)
+        print(f"{name:20} loss {result['val_loss']:.3f}  accuracy {result['val_accuracy']:.2%}",
+              flush=True)
+    return None
+
+
+def recipe(name: str, seed: int, steps: int, rates: float) -> Distilling:
+    """The settings of a row; one that has steps of its own has them in proportion."""
+    changes = ROWS.get(name, {"take": name.removeprefix("cut ")} if "cut" in name else {})
+    changes = {"learning_rate": rates * Distilling.learning_rate,
+               "matrix_learning_rate": rates * Distilling.matrix_learning_rate, **changes}
+    longer = changes.get("max_iters", STEPS) / STEPS
+    return Distilling(**changes | dict(seed=seed, max_iters=round(longer * steps)))
