@@ -4,7 +4,8 @@ A checker runs the answer on small inputs and compares what comes back with the 
 with what known mistakes return, so that it can name the mistake. The exercises of each lesson:
 
     00 start   01 tokens   02 masking   03 attention   04 blocks
-    05 bert    06 trainer  07 pretrain  08 predict     12 efficiency
+    05 bert    06 trainer  07 pretrain  08 predict     11 distill, taught
+    12 efficiency
 
 What a lesson builds, in the names and shapes of this package, so that it can hold its weights:
 
