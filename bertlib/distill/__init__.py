@@ -25,7 +25,8 @@ from bertlib.plumbing.dataset_file import read_header
 from bertlib.plumbing.files import PROJECT, InputError, check_output_folder, sha256
 from bertlib.plumbing.records import write_json
 from bertlib.plumbing.runs import Identity, claim_run
-from bertlib.pretrain import describe, go_on, load_data
+from bertlib.pretrain import describe as describe_run
+from bertlib.pretrain import go_on, load_data
 from bertlib.scoring import Score, evaluate
 from bertlib.told import Told, tell
 from bertlib.trainer import Trainer, Watcher
@@ -94,14 +95,7 @@ def distill(start: Path = MODEL, out: Path = Path("student"), distilling: Distil
         score = trainer.run(progress)
         if trainer.stopped:
             return None
-        best = exam(trainer, teacher)
-        report = {
-            **describe(trainer, score, label, "", neighbours=False),
-            "origin": f"distilled from a BERT of {teacher.config.n_layer} layers",
-            "distilling": asdict(distilling), "teacher": str(start),
-            "teacher_parameters": teacher.n_parameters(), "teacher_loss": best.loss,
-            "teacher_accuracy": best.accuracy,
-        }
+        report = describe(trainer, score, label) | {"teacher": str(start)}
         (made := run.folder / "model").mkdir(exist_ok=True)
         (save_published if is_published(model.config) else save_shipped)(
             model, tokenizer, made, report)
@@ -110,6 +104,19 @@ def distill(start: Path = MODEL, out: Path = Path("student"), distilling: Distil
     finally:
         run.close()
     return report
+
+
+def describe(trainer: Trainer, score: Score, label: str) -> dict[str, Any]:
+    """The result of a run with its conditions, and what its teacher is worth, as plain values."""
+    student = trainer.model
+    assert isinstance(student, Student)
+    teacher, best = student.teacher, exam(trainer, student.teacher)
+    return {
+        **describe_run(trainer, score, label, "", neighbours=False),
+        "origin": f"distilled from a BERT of {teacher.config.n_layer} layers",
+        "distilling": asdict(student.distilling), "teacher_parameters": teacher.n_parameters(),
+        "teacher_loss": best.loss, "teacher_accuracy": best.accuracy,
+    }
 
 
 def identity(trainer: Trainer, teacher: BertForMaskedLM, distilling: Distilling,
