@@ -18,9 +18,10 @@ from typing import Any
 
 import torch
 
+from bertlib.analysis import spread
 from bertlib.bert import BertForMaskedLM
 from bertlib.data import EMBEDDED
-from bertlib.distill import Distilling, build, exam, teacher_of
+from bertlib.distill import Distilling, build, teacher_of
 from bertlib.huggingface import MODEL
 from bertlib.parameters import RULE, base_folder
 from bertlib.plumbing.commands import Parser
@@ -28,11 +29,14 @@ from bertlib.plumbing.device import autocast
 from bertlib.plumbing.files import InputError, check_output_folder, nearest
 from bertlib.plumbing.records import append_record, open_lines, write_json
 from bertlib.plumbing.runlog import read_metrics
-from bertlib.pretrain import describe
+from bertlib.scoring import evaluate
 
-STEPS = 300
+STEPS = 150
+EXAM = 1_024  # chunks, spread evenly over the validation split
 COST = 1.6  # of a step with a teacher, in steps without one; see --speed
 ALONE: dict[str, Any] = dict(soft=0.0, states=0.0)
+# a model that starts from nothing likes larger steps, see `settings.QUICK`
+FRESH: dict[str, Any] = dict(take="none", learning_rate=4e-3, matrix_learning_rate=0.03)
 ROWS: dict[str, dict[str, Any]] = {
     "distilled": {},
     "plain": ALONE,
@@ -40,32 +44,41 @@ ROWS: dict[str, dict[str, Any]] = {
     "no soft targets": dict(soft=0.0),
     "no hidden words": dict(words=0.0),
     "no hidden states": dict(states=0.0),
-    "scratch": ALONE | dict(take="none"),
-    "scratch, distilled": dict(take="none"),
+    "scratch": ALONE | FRESH,
+    "scratch, distilled": FRESH,
     "temperature 1": dict(temperature=1.0),
     "temperature 4": dict(temperature=4.0),
 }
 SCORED = ("teacher", "cut every", "cut spread", "cut lowest")  # nobody trains them
 
 
-def measure(name: str, distilling: Distilling, base: Path, label: str) -> dict[str, Any]:
+def measure(name: str, distilling: Distilling, base: Path, label: str,
+            chunks: int = EXAM) -> dict[str, Any]:
     """Train, or just score, one row; returns its result as plain values."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = build(MODEL, distilling, base, label, Path(folder))
-        curve: list[Any] = []
-        if name in SCORED:
-            model = teacher_of(trainer) if name == "teacher" else trainer.model
-            score = exam(trainer, model)
-            facts = {"parameters": model.n_parameters()}
-        else:
-            score, facts = trainer.run(), {}
+        model, curve = trainer.model, list[Any]()
+        if name == "teacher":
+            model = teacher_of(trainer)
+        elif name not in SCORED:
+            trainer.run()
             if trainer.stopped:
                 raise KeyboardInterrupt
             curve = [[look["step"], round(look["loss"], 4), round(look["accuracy"], 4)]
                      for look in read_metrics(Path(folder), "val")]
-        report = describe(trainer, score, label, "", neighbours=False)
-        report.pop("on_the_way" if name in SCORED else "preset")
-    return {"name": name, **report, **facts, "distilling": asdict(distilling), "curve": curve}
+    chosen = spread(len(trainer.val), chunks)
+    parts = [chosen[n : n + 64] for n in range(0, len(chosen), 64)]
+    score = evaluate(model, (trainer.val.frozen(part, trainer.masker) for part in parts),
+                     trainer.device, trainer.dtype)
+    train, header = trainer.batches.data, trainer.val.header
+    return {
+        "name": name, "label": label, "source": header.origin.source,
+        "held_out": header.origin.unit, "train_tokens": train.ids.size, "data_seed": header.seed,
+        "val_loss": score.loss, "val_accuracy": score.accuracy, "masked_words": score.count,
+        "exam_chunks": len(chosen), "tokens": trainer.tokens, "steps": trainer.step,
+        "minutes": trainer.seconds / 60, **trainer.learner.conditions(),
+        "parameters": model.n_parameters(), "distilling": asdict(distilling), "curve": curve,
+    }
 
 
 def speeds(base: Path, label: str, rounds: int) -> dict[str, Any]:
@@ -146,4 +159,5 @@ def recipe(name: str, seed: int, steps: int, rates: float) -> Distilling:
     changes = {"learning_rate": rates * Distilling.learning_rate,
                "matrix_learning_rate": rates * Distilling.matrix_learning_rate, **changes}
     longer = changes.get("max_iters", STEPS) / STEPS
-    return Distilling(**changes | dict(seed=seed, max_iters=round(longer * steps)))
+    return Distilling(**changes | dict(seed=seed, max_iters=round(longer * steps),
+                                        val_chunks=128, final_chunks=128, val_interval=50))

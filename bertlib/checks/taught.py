@@ -61,8 +61,8 @@ def check_taught_step(answer: Answer) -> None:
                 "the teacher's weights moved; only the student learns")
         require(all(p.grad is None for p in teacher.parameters()), "gradients reach the teacher, "
                 "which costs time and memory for nothing: ask it under torch.no_grad()")
-        require(abs(number(got[0]) - number(again)) < 1e-4, "the same step has another loss when it "
-                "is repeated: the teacher's dropout is on; teacher.eval() before it is asked")
+        require(abs(number(got[0]) - number(again)) < 1e-4, "the same step has another loss when "
+                "it is repeated: the teacher's dropout is on; teacher.eval() before it is asked")
         require(student.training, "the student is left in evaluation mode; its dropout should work")
         expect(number(got[0]), losses[0], wrong, "another loss than 5 x soft targets + 2 x hidden "
                f"words + 1 x hidden states = {losses[0]:.3f}", tolerance=1e-5)

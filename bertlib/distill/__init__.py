@@ -31,7 +31,8 @@ from bertlib.scoring import Score, evaluate
 from bertlib.told import Told, tell
 from bertlib.trainer import Trainer, Watcher
 
-__all__ = ["Distilling", "Student", "build", "distill", "soft_loss", "state_loss"]
+__all__ = ["Distilling", "Student", "build", "distill", "soft_loss", "state_loss",
+           "teacher_of"]
 
 
 def build(start: Path, distilling: Distilling, base: Path, label: str, folder: Path,
@@ -95,7 +96,7 @@ def distill(start: Path = MODEL, out: Path = Path("student"), distilling: Distil
         score = trainer.run(progress)
         if trainer.stopped:
             return None
-        report = describe(trainer, score, label) | {"teacher": str(start)}
+        report = describe(trainer, score, label, distilling) | {"teacher": str(start)}
         (made := run.folder / "model").mkdir(exist_ok=True)
         (save_published if is_published(model.config) else save_shipped)(
             model, tokenizer, made, report)
@@ -106,15 +107,14 @@ def distill(start: Path = MODEL, out: Path = Path("student"), distilling: Distil
     return report
 
 
-def describe(trainer: Trainer, score: Score, label: str) -> dict[str, Any]:
+def describe(trainer: Trainer, score: Score, label: str, distilling: Distilling) -> dict[str, Any]:
     """The result of a run with its conditions, and what its teacher is worth, as plain values."""
-    student = trainer.model
-    assert isinstance(student, Student)
-    teacher, best = student.teacher, exam(trainer, student.teacher)
+    teacher = teacher_of(trainer)
+    best = exam(trainer, teacher)
     return {
         **describe_run(trainer, score, label, "", neighbours=False),
         "origin": f"distilled from a BERT of {teacher.config.n_layer} layers",
-        "distilling": asdict(student.distilling), "teacher_parameters": teacher.n_parameters(),
+        "distilling": asdict(distilling), "teacher_parameters": teacher.n_parameters(),
         "teacher_loss": best.loss, "teacher_accuracy": best.accuracy,
     }
 
