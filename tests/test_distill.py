@@ -123,9 +123,6 @@ def test_in_training_the_loss_is_the_three_and_else_that_of_hidden_words(teacher
     asked = (batch.input_ids, batch.positions, batch.labels, batch.attention_mask)
     teacher.train()
     student = Student(teacher, how).train()
-    student.apply(lambda part: setattr(part, "p", 0.0) if hasattr(part, "p") else None)
-    for block in student.encoder.blocks:
-        block.attention.dropout = 0.0
     out = student(*asked)
     out.loss.backward()
     assert all(p.grad is None for p in teacher.parameters())

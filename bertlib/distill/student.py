@@ -58,6 +58,7 @@ class Distilling:
     soft: float = 5.0  # weight of the loss on soft targets
     words: float = 2.0  # of the loss on hidden words
     states: float = 1.0  # of the loss on hidden states
+    dropout: float = 0.0  # in the student; the teacher has none when it is asked
     max_iters: int = 500
     budget_minutes: float = 0.0  # training time; 0: stop at max_iters
     batch_size: int = 32
@@ -89,7 +90,8 @@ class Distilling:
         """The same for the trainer: the preset `cpu` with what is said here, and a `shape`."""
         own = set(LIMITS) | {"take"}
         return Settings.make("cpu", **{name: value for name, value in asdict(self).items()
-                                       if name not in own} | shape)
+                                       if name not in own},
+                             attention_dropout=self.dropout, **shape)
 
 
 def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -119,7 +121,9 @@ class Student(BertForMaskedLM):
         if layers >= deep:
             raise SettingError("layers", layers, f"must be below {deep}, the teacher's blocks")
         self.kept = TAKE[distilling.take](deep, layers)
-        super().__init__(replace(teacher.config, n_layer=layers))
+        super().__init__(replace(
+            teacher.config, n_layer=layers, zero_init=not self.kept, dropout=distilling.dropout,
+            attention_dropout=distilling.dropout))
         self.distilling = distilling
         self.told_by = (teacher.eval(),)  # in a tuple PyTorch does not count it as a part
         if self.kept:
