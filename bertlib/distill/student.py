@@ -152,8 +152,10 @@ class Student(BertForMaskedLM):
     def forward(self, input_ids: Tensor, positions: Tensor | None = None,
                 labels: Tensor | None = None, attention_mask: Tensor | None = None,
                 token_type_ids: Tensor | None = None) -> MLMOutput:
-        """As a BERT; in training, with `labels` [K] at `positions` [K], the loss is the sum of
-        three: on soft targets, on hidden words, on hidden states."""
+        """As a BERT; but in training the loss adds up those on targets, words and states.
+
+        Then `labels` [K] belong to `positions` [K], as the trainer has it.
+        """
         how, asked = self.distilling, (input_ids, attention_mask, token_type_ids, positions)
         if labels is None or not self.training or not how.soft + how.states:
             return super().forward(input_ids, positions, labels, attention_mask, token_type_ids)
