@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 
 import bertlib
+from bertlib.bench.ablate import read_rows
 from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.distill import Distilling, Student, build, distill, soft_loss, state_loss
 from bertlib.distill.__main__ import main
 from bertlib.distill.student import every, is_told, spread
 from bertlib.huggingface.writing import save_published
 from bertlib.masking import Masked
-from bertlib.plumbing.files import InputError
+from bertlib.plumbing.files import PROJECT, InputError
 from bertlib.settings import Settings
 from bertlib.tokens import Tokenizer
 from bertlib.told import Told, tell
@@ -298,3 +299,34 @@ def test_rows_of_the_bench_are_one_change_each_and_tell_their_conditions(
     assert len({row["masked_words"] for row in (teacher, cut, distilled)}) == 1
     assert distilled["seed"] == 3 and distilled["curve"][0][0] == 0
     assert {"machine", "precision", "threads", "torch", "tokens", "label"} <= set(distilled)
+
+
+RESULTS = PROJECT / "assets" / "11_distill"
+MAIN = ("distilled", "plain", "plain, equal time", "scratch")
+
+
+def test_stored_rows_are_those_that_the_command_would_run():
+    from bertlib.bench import distill as bench
+    rows = read_rows(RESULTS / "rows.jsonl")
+    for row in rows:
+        wanted = bench.recipe(row["name"], row["seed"], bench.STEPS, 1.0)
+        assert row["distilling"] == asdict(wanted), row["name"]
+        assert row["steps"] == (0 if row["name"] in bench.SCORED else wanted.max_iters)
+        assert row["exam_chunks"] == bench.EXAM
+    assert len({row["masked_words"] for row in rows}) == 1
+    assert len({(row["machine"], row["precision"], row["threads"]) for row in rows}) == 1
+    for name in MAIN:
+        assert sorted(row["seed"] for row in rows if row["name"] == name) == [1, 2, 3]
+    cost = json.loads((RESULTS / "speed.json").read_text())["step_cost"]
+    assert pytest.approx(cost, abs=0.1) == bench.COST
+
+
+def test_the_lesson_tells_the_numbers_of_its_files():
+    cells = json.loads((PROJECT / "notebooks" / "11_distill.ipynb").read_text())["cells"]
+    text = "".join(part for cell in cells if cell["cell_type"] == "markdown"
+                   for part in cell["source"])
+    rows = read_rows(RESULTS / "rows.jsonl")
+    for name in (*MAIN, "teacher", "cut every"):
+        rights = [row["val_accuracy"] for row in rows if row["name"] == name]
+        assert f"{sum(rights) / len(rights):.1%}" in text, name
+    assert f"{rows[0]['masked_words']:,} hidden words" in text and rows[0]["machine"] in text

@@ -33,7 +33,7 @@ from bertlib.scoring import evaluate
 
 STEPS = 150
 EXAM = 1_024  # chunks, spread evenly over the validation split
-COST = 1.6  # of a step with a teacher, in steps without one; see --speed
+COST = 1.8  # of a step with a teacher, in steps without one; see --speed
 ALONE: dict[str, Any] = dict(soft=0.0, states=0.0)
 # a model that starts from nothing likes larger steps, see `settings.QUICK`
 FRESH: dict[str, Any] = dict(take="none", learning_rate=4e-3, matrix_learning_rate=0.03)
