@@ -31,7 +31,7 @@ from bertlib.plumbing.records import append_record, open_lines, write_json
 from bertlib.plumbing.runlog import read_metrics
 from bertlib.scoring import evaluate
 
-STEPS = 150
+STEPS = 100
 EXAM = 1_024  # chunks, spread evenly over the validation split
 COST = 1.8  # of a step with a teacher, in steps without one; see --speed
 ALONE: dict[str, Any] = dict(soft=0.0, states=0.0)
