@@ -120,7 +120,7 @@ def _judge_copy(student: BertForMaskedLM, teacher: BertForMaskedLM, kept: list[i
                  if all(torch.equal(mine[name], p) for name, p in block.state_dict().items())]
         require(bool(found), f"its block {place} is none of the teacher's; load_state_dict copies "
                              "the weights")
-        require(found == [number], f"its block {place} is the teacher's block {found}, not "
+        require(found == [number], f"its block {place} is block {found} of the teacher, not "
                 f"[{number}]: by their names alone, the lowest blocks are loaded")
     for name, value in student.state_dict().items():
         part = name.split(".")[1] if name.startswith("encoder") else "head"
