@@ -13,6 +13,7 @@ Read the modules in the order of the notebooks; each imports only those before i
     highlight, widget, analysis                guesses as a page, to play with, counted in parts
     gpt                                        the same blocks, looking back only: they write
     finetune                                   a model that judges texts, from a table of examples
+    distill                                    a small model that a large one teaches
 
 Behind doors: `plumbing` makes it robust (its own list tells how) and knows nothing of BERT;
 `figures` draws for the lessons, its maps and zooms from the whole story; `page` makes a model one

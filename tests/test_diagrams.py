@@ -18,7 +18,13 @@ from bertlib.bert import BertConfig
 from bertlib.figures.diagram import Canvas, Picture, picture_html, text_width
 from bertlib.figures.maps import ANSWER, LESSONS, SENTENCE, bert_map, course
 from bertlib.figures.zoom_attention import TOKENS, heads_cut, one_query, told_waves
-from bertlib.figures.zoom_model import STATIONS, masked_head, training_loop, two_blocks
+from bertlib.figures.zoom_model import (
+    STATIONS,
+    masked_head,
+    teacher_and_student,
+    training_loop,
+    two_blocks,
+)
 from bertlib.figures.zoom_puzzle import fates, longest_match, masked_row
 from bertlib.masking import n_hidden
 from bertlib.plumbing.files import PROJECT, InputError
@@ -29,7 +35,7 @@ ZOOMS = {"01": (longest_match,), "02": (masked_row,), "03": (one_query, heads_cu
          "04": (two_blocks,), "05": (masked_head,), "06": (training_loop,)}
 PICTURES = {"map": bert_map(), **{f"map {lesson}": bert_map(lesson) for lesson in LESSONS},
             **{make.__name__: make() for zooms in ZOOMS.values() for make in zooms},
-            "moving": one_query(moving=True)}
+            "moving": one_query(moving=True), "teacher_and_student": teacher_and_student()}
 NAME = "{http://www.w3.org/2000/svg}"
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 every_picture = pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)

@@ -10,7 +10,8 @@ from bertlib.plumbing.files import PROJECT
 STORY = ["corpus", "tokens", "masking", "packing", "prepare_mlm_dataset", "data", "attention",
          "blocks", "bert", "counts", "told", "baselines", "settings", "optim", "checkpoint",
          "scoring", "trainer", "parameters", "pretrain", "huggingface", "predict", "samples",
-         "highlight", "widget", "analysis", "gpt", "finetune"]  # what lessons read, in their order
+         "highlight", "widget", "analysis", "gpt", "finetune",
+         "distill"]  # what lessons read, in their order
 PLUMBING = ["files", "commands", "records", "lines", "texts", "tables", "metrics", "vocab", "words",
             "dataset_header", "dataset_file", "dataset_folder", "device", "ranks", "interrupts",
             "states", "runlog", "runs", "page", "live", "contexts"]
@@ -47,7 +48,7 @@ def test_modules_are_short_ordered_and_explained(path):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bertlib."):
             here, imported = room(module(path)), room(node.module)
             same = here == imported in ("page", "checks", "bench", "huggingface", "figures",
-                                        "finetune")
+                                        "finetune", "distill")
             assert same or ORDER.index(imported) < ORDER.index(here), node.module
             assert same or imported not in LAST, node.module
     for node in tree.body:
@@ -59,7 +60,7 @@ def test_the_map_tells_each_module_of_the_story_in_order():
     import bertlib
     lines = bertlib.__doc__.split("\n\n")[2].splitlines()
     assert [name for line in lines for name in line.strip().split("  ")[0].split(", ")] == STORY
-    assert len(STORY) <= 27
+    assert len(STORY) <= 28
     rooms = {room(module(path)) for path in MODULES if module(path) not in DOORS}
     assert rooms == set(ORDER)
 

@@ -5,6 +5,7 @@ python -m bertlib.bench --layers 6 --width 256 --batch 32 --rounds 5 --json spee
 python -m bertlib.bench prepare --megabytes 500 --rounds 3
 python -m bertlib.bench load --tokens 100000000
 python -m bertlib.bench ablate levers --minutes 2 --out levers.jsonl
+python -m bertlib.bench distill --rows distilled plain --seed 2 --out rows.jsonl
 python -m bertlib.bench finetune periods --seed 1 --out assets/09_finetune/periods.jsonl
 python -m bertlib.bench overlap --base wiki --label english
 python -m bertlib.bench guess --clicks 100
@@ -30,6 +31,7 @@ import torch
 from bertlib.bench.ablate import main as ablate
 from bertlib.bench.contest import MASK_RATE, Contest, contestants, hugging_face
 from bertlib.bench.data import bench_load, bench_prepare
+from bertlib.bench.distill import main as distill
 from bertlib.bench.finetune import main as finetune
 from bertlib.bench.overlap import bench_overlap
 from bertlib.bench.race import bench_race
@@ -191,7 +193,7 @@ def bench_notebooks(arguments: list[str]) -> None:
 
 COMMANDS = {"train": bench_train, "prepare": bench_prepare, "load": bench_load,
             "overlap": bench_overlap, "ablate": ablate, "finetune": finetune,
-            "guess": bench_guess, "race": bench_race, "texts": bench_texts,
+            "distill": distill, "guess": bench_guess, "race": bench_race, "texts": bench_texts,
             "notebooks": bench_notebooks}
 
 

@@ -1,7 +1,8 @@
-"""Closer looks at the model and its training: blocks, the head, and the loop with its state."""
+"""Closer looks at the model and its training: blocks, the head, the loop, and a teacher."""
 
 import torch
 
+from bertlib.distill.student import every
 from bertlib.figures.diagram import INK, PANEL, Canvas, Picture
 from bertlib.figures.maps import course, words
 from bertlib.figures.plots import GREY, THEIRS
@@ -150,3 +151,62 @@ def training_loop() -> Picture:
                     (323, "Leave one thing out, and it is another run.")):
         c.text(40, y, line, size=12, fill=GREY, anchor="start")
     return c.picture()
+
+
+BLOCK_TOPS = (332, 288, 244, 200)  # of the teacher's blocks, from the lowest to the highest
+
+
+def teacher_and_student() -> Picture:
+    """Lesson 11: which parts of a teacher a student begins with, and where it is corrected."""
+    kept, V = every(4, 2), course().vocab_size
+    c = Canvas(700, 472, "A teacher and its student", (
+        "Left the teacher, embeddings, four blocks and a head, which is asked and does not learn. "
+        "Right the student with two blocks. Dashed arrows copy the embeddings, the blocks "
+        f"{kept[0]} and {kept[1]}, which become the student's blocks 0 and 1, and the head. Both "
+        "read the same puzzle. Between them stand two losses: on the hidden states after the last "
+        "blocks, by their cosine, and on the shares of all words, the soft targets. A third one, "
+        "right of the student, compares its shares with the hidden word."))
+    for x, name, does in ((30, "teacher", "is asked"), (400, "student", "learns")):
+        c.text(x + 90, 24, f"{name}: {does}", bold=True)
+        c.box(x, 44, 180, 34, "data", f"shares of {V:,} words", size=12)
+        c.box(x, 156, 180, 24, "data", "state at [MASK]: D", size=12)
+        c.line((x + 90, 156), (x + 90, 137))
+        c.line((x + 90, 98), (x + 90, 81))
+    _teacher_parts(c)
+    _student_parts(c, kept)
+    for y, line in ((51, "soft targets"), (158, "1 − cosine")):
+        c.box(245, y - 5, 120, 30, "result", line, bold=True)
+        c.line((210, y + 10), (242, y + 10))
+        c.line((400, y + 10), (368, y + 10), colour=THEIRS, width=2.2)
+    c.box(600, 46, 92, 30, "result", "hidden word", size=12, bold=True)
+    c.line((580, 61), (597, 61), colour=THEIRS, width=2.2)
+    c.text(646, 100, "answer: sea", size=12, fill=THEIRS)
+    c.line((646, 90), (646, 79), colour=THEIRS, dashed=True)
+    c.box(120, 430, 370, 28, "step", "one puzzle for both: sailors love the [MASK]")
+    c.line((120, 444), (104, 444), (104, 421))
+    c.line((490, 444), (506, 444), (506, 421))
+    return c.picture()
+
+
+def _teacher_parts(c: Canvas) -> None:
+    """What is asked, and learns nothing."""
+    c.box(30, 100, 180, 34, "step", "head")
+    for number, y in enumerate(BLOCK_TOPS):
+        c.box(30, y, 180, 32, "step", f"block {number}")
+        c.line((120, y), (120, y - 9 if number < 3 else y - 17))
+    c.box(30, 384, 180, 34, "step", "embeddings")
+    c.line((120, 384), (120, 367))
+
+
+def _student_parts(c: Canvas, kept: list[int]) -> None:
+    """What learns, and from where each part is copied."""
+    parts = [("head", 100), ("embeddings", 384)]
+    parts += [(f"block {place}", BLOCK_TOPS[number]) for place, number in enumerate(kept)]
+    for name, y in parts:
+        c.box(400, y, 180, 32 if "block" in name else 34, "learned", name)
+        c.line((212, y + 16), (397, y + 16), dashed=True)
+    low, high = (BLOCK_TOPS[number] for number in kept)
+    for start, end in ((384, low + 35), (low, high + 35), (high, 183)):
+        c.line((490, start), (490, end))
+    c.text(305, low - 12, "copied once,", size=12, fill=GREY)
+    c.text(305, low + 2, "at the start", size=12, fill=GREY)

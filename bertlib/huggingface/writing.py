@@ -85,6 +85,7 @@ def write_folder(weights: dict[str, Tensor], said: dict[str, Any], tokenizer: To
 def card(model: BertForMaskedLM, tokenizer: Tokenizer, facts: dict[str, Any], name: str) -> str:
     """A model card in Markdown, from what the run's own report says."""
     config, told = model.config, {"held_out": "documents", **facts}
+    origin = facts.get("origin", "pretrained from nothing")
     rows = [f"| {words.format(**told)} | {form.format(facts[key])} |"
             for key, (words, form) in ROWS.items() if facts.get(key) is not None]
     verdict = "" if "val_loss" in facts else (
@@ -98,7 +99,7 @@ tags: [bert, bert-from-scratch]
 
 # {name}
 
-BERT (Devlin et al. 2018) with its masked-word head, pretrained from nothing: {config.n_layer} \
+BERT (Devlin et al. 2018) with its masked-word head, {origin}: {config.n_layer} \
 layers, width {config.d_model}, {config.n_head} heads, {model.n_parameters():,} parameters, \
 {len(tokenizer):,} tokens ({case}), at most {config.seq_len} of them at a time.
 
