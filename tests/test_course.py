@@ -16,6 +16,7 @@ from bertlib.scoring import evaluate
 NOTEBOOKS = PROJECT / "notebooks"
 START = NOTEBOOKS / "00_start_here.ipynb"
 GLOSSARY, READING, CARD = NOTEBOOKS / "glossary.md", NOTEBOOKS / "reading.md", MODEL / "README.md"
+WHY, CAPSTONE = NOTEBOOKS / "why.md", NOTEBOOKS / "capstone.md"
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -35,7 +36,8 @@ def table(text: str) -> list[list[str]]:
     return [row for row in rows if set(row[0]) != {"-"}]
 
 
-@pytest.mark.parametrize("path", [GLOSSARY, READING, CARD, START], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [GLOSSARY, READING, CARD, START, WHY, CAPSTONE],
+                         ids=lambda path: path.name)
 def test_every_local_link_leads_to_a_file(path):
     links = [link for link in LINK.findall(prose(path)) if not link.startswith("http")]
     missing = [link for link in links if not (path.parent / link.split("#")[0]).exists()]
