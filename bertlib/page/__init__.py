@@ -26,6 +26,8 @@ from bertlib.huggingface.writing import KIND, is_published
 from bertlib.plumbing.files import InputError
 from bertlib.tokens import Tokenizer
 
+Puzzle = tuple[str, str, int]  # where it is from, the text, the seed of the words that are hidden
+
 HERE = Path(__file__).parent
 WEIGHTS = ("int8", "bf16")
 TOLD = ("seq_len", "n_head", "n_layer", "norm_eps")  # to the page, of a model's shape
@@ -80,16 +82,16 @@ def pack(model: BertForMaskedLM, tokenizer: Tokenizer, weights: str = "int8") ->
     return save(tensors, metadata={"about": json.dumps(about)})
 
 
-def puzzles(config: BertConfig, tokenizer: Tokenizer) -> list[tuple[str, str]]:
-    """(where it is from, text) of the passages that a model can read: short enough, all known."""
+def puzzles(config: BertConfig, tokenizer: Tokenizer) -> list[Puzzle]:
+    """The passages of `passages.json` that a model can read: short enough, all words known."""
     told = json.loads((HERE / "passages.json").read_text(encoding="utf-8"))
     unknown = tokenizer.special.unk
-    coded = [(source, text, tokenizer.encode(text)) for source, text in told]
-    return [(source, text) for source, text, ids in coded
+    coded = [(puzzle, tokenizer.encode(puzzle[1])) for puzzle in map(tuple, told)]
+    return [puzzle for puzzle, ids in coded
             if len(ids) <= config.seq_len and unknown not in ids]
 
 
-def document(content: bytes, title: str, passages: Sequence[tuple[str, str]] = ()) -> str:
+def document(content: bytes, title: str, passages: Sequence[Puzzle] = ()) -> str:
     """The HTML file: `page.html` with the style, the scripts and the bytes of `pack` put in.
 
     passages: those of `puzzles`. Raises `InputError` if a browser could not hold the bytes as text.

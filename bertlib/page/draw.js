@@ -66,23 +66,28 @@ function said(hole) {
   return `hole ${number}${own}, guess ${plain(first[0])} ${percent(first[1])}${TOLD[right]}${told}`;
 }
 
+// The line below a slot: what you said, and the truth once it is told.
+function under({ truth, right, yours, revealed }) {
+  const own = yours ? [`you: ${yours.text} ${MARKS[yours.right]}`] : [];
+  const known = truth && revealed && !right ? [truth.text] : [];
+  return [...own, ...known].join(" · ");
+}
+
 // A hole: what is guessed, how sure, a bar as long as that; the line and the mark tell right from
 // wrong, so that no colour has to.
 function drawSlot(hole) {
-  const { number, blank, guesses: [first], placed, truth, right, yours, revealed } = hole;
+  const { number, blank, guesses: [first], placed, right } = hole;
   const open = blank || !first, share = open || placed !== null ? 0 : first[1];
   const word = placed !== null ? plain(placed) : open ? "" : plain(first[0]);
   const figure = placed !== null ? "✎" : open ? String(number) : percent(share);
   const bar = make("span", { class: "bar", style: `width: ${(100 * share).toFixed(1)}%` });
-  const below = [];
-  if (yours) below.push(`you: ${yours.text} ${MARKS[yours.right]}`);
-  if (truth && revealed && !(right && !yours)) below.push(truth.text);
+  const below = under(hole);
   return [
     make("span", { class: "guess" }, word || "\u2003\u2003"),
     make("span", { class: "figure" }, placed === null && !open && MARKS[right]
       ? `${figure} ${MARKS[right]}` : figure),
     make("span", { class: "track" }, bar),
-    ...(below.length ? [make("span", { class: "truth" }, below.join(" · "))] : []),
+    ...(below ? [make("span", { class: "truth" }, below)] : []),
   ];
 }
 
@@ -110,6 +115,7 @@ function drawPart(part, hole, selected, old) {
     class: kinds.filter(Boolean).join(" "), role: can ? "button" : null,
     tabindex: can ? element.getAttribute("tabindex") ?? "-1" : null,
     "data-position": can ? part.position : null, "data-hole": hole ? hole.number : null,
+    "data-below": hole ? under(hole) || null : null,  // as wide as that the slot has to be
     "aria-pressed": can ? String(Boolean(hole)) : null, dir: hole ? "auto" : null,
     "aria-label": hole ? said(hole) : part.heat ? `${text}, ${part.heat.figure}` : null,
   });

@@ -109,14 +109,14 @@ async function read(text, from = "") {
 // -- the game ---------------------------------------------------------------------------------------
 
 async function next(game = true) {
-  puzzle++;
-  const [from, text] = PUZZLES[puzzle % PUZZLES.length] ?? ["", active.text];
+  puzzle++;  // the same words are hidden for everybody, and others in the next round
+  const [from, text, seed] = PUZZLES[puzzle % PUZZLES.length] ?? ["", active.text, 0];
   const pane = active;
   await during("Guessing.", async () => {
     await pane.read(text);
     pane.root.parentElement.querySelector(".source").textContent = from;
     pane.game = game;
-    pane.hideSome(seeded(puzzle));
+    pane.hideSome(seeded(seed + 100 * Math.floor(puzzle / (PUZZLES.length || 1))));
     if (game) score.rounds++;
     return pane.guess();
   });

@@ -82,15 +82,15 @@ function picture(facts, { heading, score, style, rtl }) {
     pen.fillText(text, x, y, most);
   };
   write(heading, 80, 86, "26px system-ui, sans-serif", color.soft, 1040);
-  let size = 44, lines;
+  let size = 54, lines;
   do {  // the largest letters with which all fits
     size -= 2;
     pen.font = `${size}px ${serif}`;
     lines = setLines(pen, runs(facts), width - 160);
-  } while (lines.length * size * 1.62 > 370 && size > 16);
-  const most = Math.floor(370 / (size * 1.62));
+  } while (lines.length * size * 1.62 > 390 && size > 16);
+  const most = Math.floor(390 / (size * 1.62));
   lines.slice(0, most).forEach((line, row) => line.forEach((piece) => {
-    const y = 156 + row * size * 1.62, x = rtl ? width - 80 - piece.x - piece.wide : 80 + piece.x;
+    const y = 112 + size + row * size * 1.62, x = rtl ? width - 80 - piece.x - piece.wide : 80 + piece.x;
     if (piece.hole) drawHole(pen, { ...piece, x }, y, size, color);
     write(piece.text, x + (piece.hole ? 12 : 0), y, `${size}px ${serif}`, color.ink);
   }));
