@@ -102,7 +102,7 @@ def test_what_is_wrong_is_told_in_one_sentence_and_the_text_stays(page):
 def test_a_guess_is_put_into_the_text_and_the_other_holes_guess_again(page):
     ask(page, TEXT)
     other = page.locator(".hole").nth(1)
-    before = other.inner_text()
+    before = other.text_content()
     page.locator(".hole").first.click()
     page.keyboard.press("3")
     expect(page.locator(".hole").first).to_have_class("part hole placed selected")

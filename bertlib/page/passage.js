@@ -87,7 +87,7 @@ class Passage {
     this.heat.clear();
     for (const position of [...this.holes.keys()]) this.show(position);
     const single = this.words.flatMap((chunk) => chunk.parts).filter(({ pieces }) =>
-      pieces.length === 1 && /^\p{L}{2,}$/u.test(pieces[0].text)).map(({ at }) => at)
+      pieces.length === 1 && /^\p{L}[\p{L}\p{N}]+$/u.test(pieces[0].text)).map(({ at }) => at)
       .filter((at) => !this.holes.has(at));
     const order = single.map((at) => [random(), at]).sort((a, b) => a[0] - b[0]);
     const count = Math.max(1, Math.round(0.15 * (this.ids.length - 2)));
