@@ -1,6 +1,6 @@
 """Make README's moving picture of the page: python tests/store_page.py assets/page/bert.png
 
-Drives the real page in Chromium; Pillow, which comes with matplotlib, joins the pictures to an APNG.
+Drives the real page in Chromium; Pillow, which comes with matplotlib, joins the pictures.
 """
 
 import io
