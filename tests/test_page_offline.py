@@ -44,7 +44,8 @@ def opened(browser, path):
     page.context.set_offline(True)
     page.route(lambda url: url != path.as_uri(), lambda route: route.abort())
     page.goto(path.as_uri())
-    expect(page.locator("h2").first).to_be_visible()
+    expect(page.locator(".hole .bar").first).to_be_attached()
+    expect(page.locator("[aria-busy]")).to_have_count(0)
     return page
 
 
@@ -59,8 +60,11 @@ def page(browser, tmp_path_factory):
 
 
 def ask(page, text: str) -> None:
-    page.get_by_label("A text with [MASK]").fill(text)
-    page.get_by_role("button", name="Guess").click()
+    if page.locator("#reader").is_hidden():
+        page.get_by_role("button", name="text", exact=True).click()
+    page.get_by_label("A text of yours").fill(text)
+    page.get_by_role("button", name="guess", exact=True).click()
+    expect(page.locator("[aria-busy]")).to_have_count(0)
 
 
 def talk(page, *messages: dict) -> list[dict]:
@@ -72,16 +76,19 @@ def talk(page, *messages: dict) -> list[dict]:
 
 def test_the_page_shows_the_guesses_of_python(page, reference):
     model, tokenizer = reference
-    model = unpacked(pack(model, tokenizer), model.config)
+    model = unpacked(pack(model, tokenizer, "bf16"), model.config)
     ask(page, TEXT)
-    expect(page.locator("ol")).to_have_count(2)
+    expect(page.locator(".hole")).to_have_count(2)
     for number, guesses in enumerate(answers(model, tokenizer, [tokenizer.encode(TEXT)])[0]):
-        shown = page.locator("ol").nth(number).locator("li").all_inner_texts()
-        assert shown == [f"{token} {percent(share)}" for token, share in guesses]
-    expect(page.get_by_role("status")).to_have_text("")
+        page.locator(".hole").nth(number).click()
+        shown = [page.locator("#card li").nth(n).inner_text().split("\n")[1:]
+                 for n in range(len(guesses))]
+        assert shown == [[token.removeprefix("##"), percent(share)] for token, share in guesses]
+        assert page.locator(".pinned").count() == 0  # nobody knows what a typed [MASK] hides
+    assert page.locator(".hole.right, .hole.wrong").count() == 0
 
 
-def test_what_is_wrong_is_told_in_one_sentence(page):
+def test_what_is_wrong_is_told_in_one_sentence_and_the_text_stays(page):
     said = page.get_by_role("status")
     wrong = {"word1": "has no [MASK]", "word1 " * 20: "has 22 tokens", "": "has no [MASK]"}
     for text, words in wrong.items():
@@ -89,17 +96,64 @@ def test_what_is_wrong_is_told_in_one_sentence(page):
         expect(said).to_contain_text(words)
     ask(page, TEXT)
     expect(said).to_have_text("")
-    expect(page.locator("ol")).to_have_count(2)
+    expect(page.locator(".hole")).to_have_count(2)
 
 
-@pytest.mark.parametrize(("scheme", "ink"), [("light", 0), ("dark", 255)])
-def test_no_fault_for_people_with_other_senses(page, scheme, ink):
+def test_a_guess_is_put_into_the_text_and_the_other_holes_guess_again(page):
+    ask(page, TEXT)
+    other = page.locator(".hole").nth(1)
+    before = other.text_content()
+    page.locator(".hole").first.click()
+    page.keyboard.press("3")
+    expect(page.locator(".hole").first).to_have_class("part hole placed selected")
+    expect(other).not_to_have_text(before)
+    page.get_by_role("button", name="take back").click()
+    expect(other).to_have_text(before)
+
+
+def test_a_whole_round_is_played_with_the_keyboard(page):
+    ask(page, "word3 word5 word6 word7 word8 word9")
+    page.get_by_role("button", name="next puzzle").focus()
+    page.keyboard.press("Enter")
+    field = page.get_by_label("Your word")
+    expect(field).to_be_focused()
+    expect(page.locator("[aria-busy]")).to_have_count(0)
+    page.keyboard.type("word")
+    page.keyboard.press("Enter")
+    expect(page.locator("#score")).to_contain_text("you 0 : BERT")
+    expect(page.get_by_role("status")).to_contain_text("Next puzzle?")
+    expect(page.locator(".hole .truth")).to_contain_text("you: word ✗")
+    expect(page.get_by_role("button", name="next puzzle")).to_be_focused()
+
+
+def test_enter_that_confirms_a_candidate_does_not_send(page):
+    ask(page, TEXT)
+    box = page.get_by_label("A text of yours")
+    box.fill("word1 [MASK]")
+    for composing in (True, False):
+        box.evaluate("""(box, isComposing) => box.dispatchEvent(new KeyboardEvent("keydown",
+          { key: "Enter", bubbles: true, cancelable: true, isComposing }))""", composing)
+        expect(page.locator(".hole")).to_have_count(2 if composing else 1)
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_nothing_is_wider_than_the_page(page, width):
+    size = page.viewport_size
+    page.set_viewport_size({"width": width, "height": 800})
+    for text in ("x" * 3_000 + " [MASK]", "\u05e9\u05dc\u05d5\u05dd [MASK] \u05e2\u05d5\u05dc"):
+        ask(page, text)
+        page.locator(".hole").first.click()
+        expect(page.locator("#card")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.set_viewport_size(size)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_fault_for_people_with_other_senses(page, scheme):
     page.emulate_media(color_scheme=scheme)
     ask(page, TEXT)
-    expect(page.locator("ol")).to_have_count(2)
+    page.locator(".hole").first.click()
     assert Axe().run(page).response["violations"] == []
-    color = page.evaluate("getComputedStyle(document.querySelector('h1')).color")
-    assert color == f"rgb({ink}, {ink}, {ink})"
 
 
 def test_a_guessed_token_is_text_and_never_markup(browser, reference, tmp_path):
@@ -108,11 +162,31 @@ def test_a_guessed_token_is_text_and_never_markup(browser, reference, tmp_path):
     words, path = Tokenizer([*reference[1].vocab[:-1], bad]), tmp_path / "guess.html"
     path.write_text(document(pack(model, words), f"a {bad} title"), encoding="utf-8")
     page = opened(browser, path)
-    expect(page.locator("li").first).to_have_text(f"{bad} 100%")
+    expect(page.locator(".hole .guess").first).to_have_text(bad)
+    page.locator(".hole").first.click()
+    expect(page.locator("#card .token").first).to_have_text(bad)
     expect(page.locator("h1")).to_have_text(f"a {bad} title")
-    assert page.locator("img").count() == 0 and page.evaluate("window.hacked") is None
-    assert page.errors == []
-    page.close()
+    page.get_by_role("button", name="more").click()
+    with page.expect_download() as got:
+        page.get_by_role("button", name="save as a page").click()
+    kept = new_page(browser)
+    kept.set_content(got.value.path().read_text(encoding="utf-8"))
+    expect(kept.locator(".hole .guess").first).to_have_text(bad)
+    for tab in (page, kept):
+        assert tab.locator("img").count() == 0 and tab.evaluate("window.hacked") is None
+        assert tab.errors == []
+        tab.close()
+
+
+def test_the_picture_to_share_is_1200_by_630(page):
+    ask(page, TEXT)
+    if page.locator("#more").is_hidden():
+        page.get_by_role("button", name="more").click()
+    with page.expect_download() as got:
+        page.get_by_role("button", name="save a picture").click()
+    content = got.value.path().read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    assert [int.from_bytes(content[at : at + 4]) for at in (16, 20)] == [1200, 630]
 
 
 def test_nothing_can_be_fetched_even_if_a_script_tries(browser, tmp_path):

@@ -3,12 +3,16 @@
     python -m bertlib.page --model FOLDER guess.html
 
 `engine.js` is the forward pass, `wordpiece.js` cuts text into pieces, `worker.js` answers questions
-beside the page. Nothing is built and nothing is fetched: the file works from a disk, offline.
+beside the page. `draw.js` turns facts into what is seen, `passage.js` has them, `share.js` is what
+leaves, `page.js` and `keys.js` are the controls. `passages.json` holds messages of presidents, from
+documents that the shipped model was not trained on; they are in the public domain.
+Nothing is built and nothing is fetched: the file works from a disk, offline.
 """
 
 import base64
 import html
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
@@ -22,9 +26,13 @@ from bertlib.huggingface.writing import KIND, is_published
 from bertlib.plumbing.files import InputError
 from bertlib.tokens import Tokenizer
 
+Puzzle = tuple[str, str, int]  # where it is from, the text, the seed of the words that are hidden
+
 HERE = Path(__file__).parent
 WEIGHTS = ("int8", "bf16")
 TOLD = ("seq_len", "n_head", "n_layer", "norm_eps")  # to the page, of a model's shape
+INSIDE = ("engine.js", "wordpiece.js", "worker.js")  # what the worker reads
+OUTSIDE = ("draw.js", "passage.js", "share.js", "page.js", "keys.js")
 LONGEST_TEXT = 2**29 - 24  # characters of a string in Chromium
 
 
@@ -74,16 +82,29 @@ def pack(model: BertForMaskedLM, tokenizer: Tokenizer, weights: str = "int8") ->
     return save(tensors, metadata={"about": json.dumps(about)})
 
 
-def document(content: bytes, title: str) -> str:
-    """The HTML file: `page.html` with the scripts and the bytes of `pack` put in.
+def puzzles(config: BertConfig, tokenizer: Tokenizer) -> list[Puzzle]:
+    """The passages of `passages.json` that a model can read: short enough, all words known."""
+    told = json.loads((HERE / "passages.json").read_text(encoding="utf-8"))
+    unknown = tokenizer.special.unk
+    coded = [(puzzle, tokenizer.encode(puzzle[1])) for puzzle in map(tuple, told)]
+    return [puzzle for puzzle, ids in coded
+            if len(ids) <= config.seq_len and unknown not in ids]
 
-    Raises `InputError` if a browser could not hold the bytes as text.
+
+def document(content: bytes, title: str, passages: Sequence[Puzzle] = ()) -> str:
+    """The HTML file: `page.html` with the style, the scripts and the bytes of `pack` put in.
+
+    passages: those of `puzzles`. Raises `InputError` if a browser could not hold the bytes as text.
     """
     coded = base64.b64encode(content).decode()
     if len(coded) > LONGEST_TEXT:
         raise InputError(f"The model takes {len(coded):,} characters, a browser holds at most "
                          f"{LONGEST_TEXT:,}; pass --weights int8, or a smaller model.")
-    page = Template((HERE / "page.html").read_text(encoding="utf-8"))
-    worker, script = ("".join((HERE / name).read_text(encoding="utf-8") for name in names)
-                      for names in (("engine.js", "wordpiece.js", "worker.js"), ("page.js",)))
-    return page.substitute(title=html.escape(title), worker=worker, script=script, model=coded)
+
+    def read(*names: str) -> str:
+        return "".join((HERE / name).read_text(encoding="utf-8") for name in names)
+
+    listed = json.dumps(passages, ensure_ascii=False).replace("<", r"\u003c")  # no tag can end it
+    return Template(read("page.html")).substitute(
+        title=html.escape(title), style=read("page.css"), puzzles=listed, worker=read(*INSIDE),
+        script=read(*OUTSIDE), model=coded)

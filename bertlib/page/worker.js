@@ -2,13 +2,15 @@
 // its answer then carries, too; what is wrong comes back as { number, error: "One sentence." }.
 //
 //     { load: base64 }  ->  { loaded: { words, longest, mask, layers, heads } }
-//     { guess: text or ids, positions, top, layer }
-//         ->  { guesses: [[[token, probability], ...], ...], positions, ids, tokens, offsets,
-//               attention }
+//     { guess: text or ids, positions, top, layer, truths }
+//         ->  { guesses: [[[token, probability], ...], ...], choices, ranks, positions, ids, tokens,
+//               offsets, attention }
 //
 // load: the bytes of `bertlib.page.pack`. guess: without positions, every [MASK] is asked. For each
-// position come the `top` (5) best tokens. offsets: the letters [start, end] of each token in a
-// text. attention: the weights [H, T, T] of a `layer` if one is named, rows that sum to 1.
+// position come the `top` (5) best tokens; choices: the ids of these. ranks: of the ids in `truths`,
+// one or null for each position, [rank, probability], where rank 1 is the best. offsets: the letters
+// [start, end] of each token in a text. attention: the weights [H, T, T] of a `layer` if one is
+// named, rows that sum to 1.
 
 let model = null, wordPiece = null;
 
@@ -31,14 +33,17 @@ function load(base64) {
   } };
 }
 
-// The `top` tokens with the largest logits [V], each with its probability.
-function best(logits, top) {
-  const shares = softmax(logits);
-  const order = Array.from(shares.keys()).sort((a, b) => shares[b] - shares[a]);
-  return order.slice(0, top).map((id) => [wordPiece.vocab[id], shares[id]]);
+// The ids of the `top` largest of the shares [V], best first.
+function best(shares, top) {
+  return Array.from(shares.keys()).sort((a, b) => shares[b] - shares[a]).slice(0, top);
 }
 
-function guess({ guess: asked, positions, top = 5, layer = -1 }) {
+// Which place `id` takes among the shares [V], and its share.
+function rank(shares, id) {
+  return [1 + shares.reduce((count, share) => count + (share > shares[id]), 0), shares[id]];
+}
+
+function guess({ guess: asked, positions, top = 5, layer = -1, truths = [] }) {
   check(model, "There is no model yet; load one first.");
   const { seq_len: longest, n_layer: layers } = model.about.config, V = wordPiece.vocab.length;
   const typed = typeof asked === "string";
@@ -52,10 +57,15 @@ function guess({ guess: asked, positions, top = 5, layer = -1 }) {
     `A position is none of the text's, which are 0 to ${T - 1}.`);
   check(integer(top, 1, V + 1), `The number of guesses must lie between 1 and ${V}.`);
   check(integer(layer, -1, layers), `The layers are 0 to ${layers - 1}.`);
+  check(Array.isArray(truths) && truths.every((id) => id === null || integer(id, 0, V)),
+    `A true word is no id below ${V}.`);
   const { logits, attention } = model.forward(ids, positions, layer);
-  const guesses = positions.map((_, k) => best(logits.subarray(k * V, (k + 1) * V), top));
+  const shares = positions.map((_, k) => softmax(logits.subarray(k * V, (k + 1) * V)));
+  const choices = shares.map((row) => best(row, top));
+  const guesses = choices.map((order, k) => order.map((id) => [wordPiece.vocab[id], shares[k][id]]));
+  const ranks = shares.map((row, k) => Number.isInteger(truths[k]) ? rank(row, truths[k]) : null);
   const tokens = ids.map((id) => wordPiece.vocab[id]);
-  return { guesses, positions, ids, tokens, offsets, attention };
+  return { guesses, choices, ranks, positions, ids, tokens, offsets, attention };
 }
 
 self.onmessage = ({ data }) => {
