@@ -7,41 +7,14 @@ import math
 import sys
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any
 
 from bertlib.bert import PRESETS as MODELS
 from bertlib.bert import BertConfig
 from bertlib.counts import CountStart
 from bertlib.plumbing.files import InputError, nearest, short
+from bertlib.plumbing.limits import KINDS, Limits, SettingError
 from bertlib.told import Told
-
-
-class SettingError(InputError):
-    """A setting's value is refused; an option of the same meaning may tell it in its own words."""
-
-    def __init__(self, name: str, value: object, remedy: str):
-        super().__init__(f"The setting {name} is {short(value)}; it {remedy}.")
-        self.name, self.value, self.remedy = name, value, remedy
-
-
-class Limits(NamedTuple):
-    """The numbers that a setting may be; an open end does not belong to them."""
-
-    low: float
-    high: float
-    open_low: bool = False
-    open_high: bool = False
-
-    def hold(self, value: float) -> bool:
-        """Whether `value` is one of them; nan never is."""
-        above = value > self.low if self.open_low else value >= self.low
-        return above and (value < self.high if self.open_high else value <= self.high)
-
-    def __str__(self) -> str:
-        low = "above" if self.open_low else "at least"
-        high = "below" if self.open_high else "at most"
-        return f"must be {low} {self.low:,} and {high} {self.high:,}"
-
 
 COUNT = Limits(1, 10**9)  # of steps
 COUNT_OR_NONE = Limits(0, 10**9)
@@ -198,11 +171,6 @@ class Settings:
         """Plain values, for JSON and checkpoints."""
         return asdict(self)
 
-
-KINDS = {
-    int: "a whole number, written without a point or an e", float: "a number, such as 0.001",
-    bool: "True or False", str: "text",
-}
 
 CHOICES: dict[str, Collection[str]] = {
     "architecture": MODELS,

@@ -55,4 +55,6 @@ def store(output: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        sys.exit("Pass one file to write, such as assets/page/bert.png.")
     store(Path(sys.argv[1]))

@@ -12,7 +12,7 @@ STORY = ["corpus", "tokens", "masking", "packing", "prepare_mlm_dataset", "data"
          "scoring", "trainer", "parameters", "pretrain", "huggingface", "predict", "samples",
          "highlight", "widget", "analysis", "gpt", "finetune",
          "distill"]  # what lessons read, in their order
-PLUMBING = ["files", "commands", "records", "lines", "texts", "tables", "metrics", "vocab", "words",
+PLUMBING = ["files", "limits", "commands", "records", "lines", "texts", "tables", "metrics", "vocab", "words",
             "dataset_header", "dataset_file", "dataset_folder", "device", "ranks", "interrupts",
             "states", "runlog", "runs", "page", "live", "contexts"]
 PICTURES = ["maps", "zoom_puzzle", "zoom_attention", "zoom_model"]  # figures of the whole story

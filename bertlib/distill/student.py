@@ -4,7 +4,7 @@ Sources: Sanh et al. 2019 (DistilBERT), sections 2 and 3; Hinton et al. 2015, se
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from bertlib.bert import BertForMaskedLM, MLMOutput
 from bertlib.plumbing.files import InputError
-from bertlib.settings import KINDS, Limits, SettingError, Settings
+from bertlib.plumbing.limits import Limits, SettingError, check_fields
+from bertlib.settings import Settings
 from bertlib.told import Told, wave_table
 
 WEIGHT = Limits(0, 1_000)
@@ -73,13 +74,7 @@ class Distilling:
     precision: str = "auto"
 
     def __post_init__(self):
-        for field in fields(self):
-            value, kind = getattr(self, field.name), field.type
-            if type(value) is not kind and not (kind is float and type(value) is int):
-                raise SettingError(field.name, value, f"must be {KINDS[kind]}")
-        for name, limits in LIMITS.items():
-            if not limits.hold(value := getattr(self, name)):
-                raise SettingError(name, value, str(limits))
+        check_fields(self, LIMITS)
         if self.take not in TAKE:
             raise SettingError("take", self.take, f"must be one of {', '.join(TAKE)}")
         if not self.soft + self.words + self.states:

@@ -10,7 +10,7 @@ et al. 2019, section 5.3.4 (rates that fall by layer).
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,14 @@ from bertlib.finetune.folder import load, save
 from bertlib.huggingface import load as load_pretrained
 from bertlib.optim import parameter_groups
 from bertlib.plumbing.files import InputError, check_output_folder, sha256
+from bertlib.plumbing.limits import Limits, SettingError, check_fields
 from bertlib.plumbing.records import write_json
 from bertlib.plumbing.runs import Identity, claim_run
 from bertlib.plumbing.states import load_weights
 from bertlib.plumbing.tables import Row, class_names
 from bertlib.pretrain import go_on
 from bertlib.scoring import Score
-from bertlib.settings import BELOW_ONE, KINDS, Limits, SettingError, Settings
+from bertlib.settings import BELOW_ONE, Settings
 from bertlib.tokens import Tokenizer
 from bertlib.trainer import Trainer
 
@@ -68,13 +69,7 @@ class Tuning:
     checkpoint_minutes: float = 5.0
 
     def __post_init__(self):
-        for field in fields(self):
-            value, kind = getattr(self, field.name), field.type
-            if type(value) is not kind and not (kind is float and type(value) is int):
-                raise SettingError(field.name, value, f"must be {KINDS[kind]}")
-        for name, limits in LIMITS.items():
-            if not limits.hold(value := getattr(self, name)):
-                raise SettingError(name, value, str(limits))
+        check_fields(self, LIMITS)
         self.loop(1)  # its own checks
 
     def for_width(self, width: int) -> "Tuning":

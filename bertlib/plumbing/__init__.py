@@ -1,6 +1,7 @@
 """What makes it robust. It knows nothing of BERT.
 
     files, records                 writing that loses nothing; JSON with a seal
+    limits                         what a setting may be, and how a value is refused
     texts, lines                   text files as people have them, as documents and as lines
     tables, metrics                tables of texts and labels; how right answers are
     vocab, words                   a vocabulary: its words, and the files that hold them
