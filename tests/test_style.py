@@ -12,9 +12,9 @@ STORY = ["corpus", "tokens", "masking", "packing", "prepare_mlm_dataset", "data"
          "scoring", "trainer", "parameters", "pretrain", "huggingface", "predict", "samples",
          "highlight", "widget", "analysis", "gpt", "finetune",
          "distill"]  # what lessons read, in their order
-PLUMBING = ["files", "limits", "commands", "records", "lines", "texts", "tables", "metrics", "vocab", "words",
-            "dataset_header", "dataset_file", "dataset_folder", "device", "ranks", "interrupts",
-            "states", "runlog", "runs", "page", "live", "contexts"]
+PLUMBING = ["files", "limits", "commands", "records", "lines", "texts", "tables", "metrics",
+            "vocab", "words", "dataset_header", "dataset_file", "dataset_folder", "device", "ranks",
+            "interrupts", "states", "runlog", "runs", "page", "live", "contexts"]
 PICTURES = ["maps", "zoom_puzzle", "zoom_attention", "zoom_model"]  # figures of the whole story
 LAST = ["page", "checks", "bench"]  # nobody imports them
 ORDER = [*(f"plumbing.{name}" for name in PLUMBING), "figures", *STORY,
