@@ -60,3 +60,17 @@ def test_the_gains_and_the_masked_words_are_those_of_the_file():
     after = [row["masked_words"]["after"] for row in read_results(STORED / "periods.jsonl")
              if "masked_words" in row]
     assert f"between {min(after):.0%} and {max(after):.0%}" in text
+
+
+def test_frozen_blocks_and_films_are_told_as_their_files_say():
+    tuned = accuracies("periods", "pretrained", 1_000)
+    for count in range(1, 5):
+        found = accuracies("frozen", f"{count} blocks frozen", 1_000)
+        assert len(found) == 3
+        assert abs(statistics.mean(found) - statistics.mean(tuned)) < statistics.stdev(tuned)
+    size = read_results(STORED / "films.jsonl")[0]["examples"]
+    mean = {name: statistics.mean(accuracies("films", name, size, "films"))
+            for name in (WORDS, "random weights", "pretrained")}
+    assert len(accuracies("films", "pretrained", size, "films")) == 3
+    assert f"{mean[WORDS] - mean['pretrained']:.1f} points behind the bag of words" in prose()
+    assert 0 < mean["pretrained"] - mean["random weights"] < 1.05
