@@ -18,7 +18,7 @@ from bertlib.counts import CountStart
 from bertlib.data import EMBEDDED
 from bertlib.parameters import RULE, base_folder
 from bertlib.plumbing.commands import Parser
-from bertlib.plumbing.files import InputError, nearest
+from bertlib.plumbing.files import InputError, check_output_folder, nearest
 from bertlib.plumbing.records import append_record, open_lines, read_records
 from bertlib.plumbing.runlog import read_metrics
 from bertlib.pretrain import build, describe
@@ -189,8 +189,7 @@ def main(arguments: list[str] | None = None) -> None:
     parse.add_argument("--out", type=Path, required=True, help="results are appended here")
     options = parse.parse_args(arguments)
     rows = choose(options.group, options.rows)
-    if not options.out.parent.is_dir():
-        raise InputError(f"There is no folder '{options.out.parent}'; create it first.")
+    check_output_folder(options.out.parent)
     base = base_folder(options.base)
     for row in rows:
         result = measure(row, options.minutes, options.seed, options.chunks, base, options.label)

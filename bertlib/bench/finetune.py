@@ -29,7 +29,7 @@ from bertlib.huggingface import load as load_pretrained
 from bertlib.masking import Masker
 from bertlib.plumbing.commands import Parser
 from bertlib.plumbing.device import machine_name
-from bertlib.plumbing.files import PROJECT, InputError, nearest
+from bertlib.plumbing.files import PROJECT, InputError, check_output_folder, nearest
 from bertlib.plumbing.metrics import confusion, of_classes
 from bertlib.plumbing.records import append_record, open_lines, read_records
 from bertlib.plumbing.tables import Row, class_names, class_numbers, read_rows
@@ -204,8 +204,7 @@ def main(arguments: list[str] | None = None) -> None:
     parse.add_argument("--out", type=Path, required=True, help="results are appended here")
     options = parse.parse_args(arguments)
     runs = choose(options.group, options.rows)
-    if not options.out.parent.is_dir():
-        raise InputError(f"There is no folder '{options.out.parent}'; create it first.")
+    check_output_folder(options.out.parent)
     for run in runs:
         rows = rows_of(run, options.seed, options.folder)
         result = (count_words(run, rows) if run.name in (WORDS, MAJORITY)

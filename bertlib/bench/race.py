@@ -19,7 +19,7 @@ from bertlib.data import EMBEDDED
 from bertlib.masking import Masked, NextToken
 from bertlib.parameters import RULE, base_folder
 from bertlib.plumbing.commands import Parser
-from bertlib.plumbing.files import InputError, nearest
+from bertlib.plumbing.files import InputError, check_output_folder, nearest
 from bertlib.plumbing.records import append_record, open_lines, read_records
 from bertlib.plumbing.runlog import read_metrics
 from bertlib.pretrain import build, describe
@@ -117,8 +117,7 @@ def bench_race(arguments: list[str]) -> None:
     for name in given.rows or ():
         if name not in rows:
             raise InputError(f"There is no row '{name}'. {nearest(name, rows)}")
-    if not given.out.parent.is_dir():
-        raise InputError(f"There is no folder '{given.out.parent}'; create it first.")
+    check_output_folder(given.out.parent)
     base = base_folder(given.base)
     for name in given.rows or rows:
         result = measure(rows[name], given.preset, base, given.label, max_iters=given.steps,

@@ -22,7 +22,7 @@ from bertlib.distill.student import Distilling, Student, is_told, soft_loss, sta
 from bertlib.huggingface import MODEL, load, save_shipped
 from bertlib.huggingface.writing import is_published, save_published
 from bertlib.plumbing.dataset_file import read_header
-from bertlib.plumbing.files import PROJECT, InputError, check_output_folder, sha256
+from bertlib.plumbing.files import PROJECT, check_new_folder, sha256
 from bertlib.plumbing.records import write_json
 from bertlib.plumbing.runs import Identity, claim_run
 from bertlib.pretrain import describe as describe_run
@@ -80,9 +80,7 @@ def distill(start: Path = MODEL, out: Path = Path("student"), distilling: Distil
     cannot do; then nothing is written.
     """
     out, distilling = Path(out), distilling or Distilling()
-    if out.exists():
-        raise InputError(f"'{out}' is there already; choose another folder, or remove it.")
-    check_output_folder(out.parent)
+    check_new_folder(out)
     trainer = build(start, distilling, base, label, out, watch)
     model, teacher = trainer.model, teacher_of(trainer)
     tokenizer = trainer.batches.tokenizer

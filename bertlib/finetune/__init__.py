@@ -24,7 +24,7 @@ from bertlib.finetune.examples import Examples, LengthBatches
 from bertlib.finetune.folder import load, save
 from bertlib.huggingface import load as load_pretrained
 from bertlib.optim import parameter_groups
-from bertlib.plumbing.files import InputError, check_output_folder, sha256
+from bertlib.plumbing.files import InputError, check_new_folder, sha256
 from bertlib.plumbing.limits import Limits, SettingError, check_fields
 from bertlib.plumbing.records import write_json
 from bertlib.plumbing.runs import Identity, claim_run
@@ -205,9 +205,7 @@ def tune(start: Path, train: Sequence[Row], val: Sequence[Row], out: Path, tunin
 
 
 def _check(train: Sequence[Row], val: Sequence[Row], out: Path) -> None:
-    if out.exists():
-        raise InputError(f"'{out}' is there already; choose another folder, or remove it.")
-    check_output_folder(out.parent)
+    check_new_folder(out)
     if len(train) < 2 or not val:
         raise InputError("Pass two rows or more to train on, and one or more to validate on.")
 

@@ -75,6 +75,13 @@ def check_output_folder(folder: Path) -> Path:
     return folder
 
 
+def check_new_folder(folder: Path) -> None:
+    """`InputError` if something has that name already, or if nothing can be written beside it."""
+    if folder.exists():
+        raise InputError(f"'{folder}' is there already; choose another folder, or remove it.")
+    check_output_folder(folder.parent)
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Write a binary file so that `path` holds all of it or is left as it was.
