@@ -16,9 +16,9 @@ Read the modules in the order of the notebooks; each imports only those before i
     distill                                    a small model that a large one teaches
 
 Behind doors: `plumbing` makes it robust (its own list tells how) and knows nothing of BERT;
-`figures` draws for the lessons, its maps and zooms from the whole story; `page` makes a model one
-HTML file that needs no Python; `checks` holds the checkers of the exercises; `bench` measures.
-Nothing imports the last three.
+`figures` draws for the lessons, its maps and zooms from the whole story; `page` is what `widget`
+shows, and makes a model one HTML file that needs no Python; `checks` holds the checkers of the
+exercises; `bench` measures. Nothing imports the last two.
 
 Letters in shape comments, defined once, here:
     B  sequences in a batch          H  attention heads

@@ -9,14 +9,9 @@ strip them); text stays text, see `literal`.
 """
 
 import html
-import io
 import re
-import textwrap
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
-
-from matplotlib.figure import Figure
 
 from bertlib.plumbing.files import InputError, short
 from bertlib.plumbing.page import Hole, Page, percent
@@ -159,33 +154,6 @@ def page_html(page: Page, title: str = "") -> str:
     head = f"<p><b>{literal(title)}</b></p>" if title else ""
     table = table_html(page) if page.holes else ""
     return f"{head}{passage_html(page)}<p>{summary(page)}</p>{table}"
-
-
-def document_html(page: Page, title: str) -> str:
-    """A stand-alone HTML file: no request goes out, light and dark, readable when printed."""
-    style = ("body{font:16px/1.5 system-ui,sans-serif;margin:2em auto;max-width:52em;"
-             "padding:0 1em;color-scheme:light dark}"
-             "table{border-collapse:collapse}td,th{border:1px solid;padding:.2em .5em;"
-             "text-align:left}")
-    return (f"<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-            "<meta name='viewport' content='width=device-width'>"
-            f"<title>{html.escape(title)}</title><style>{style}</style></head>"
-            f"<body><h1>{literal(title)}</h1>{page_html(page)}</body></html>\n")
-
-
-def page_png(page: Page) -> bytes:
-    """The passage and the guesses as a picture, black on white, 900 pixels wide."""
-    lines = [*textwrap.wrap(page_text(page), 78), "", summary(page), ""]
-    for told in guesses_text(page).splitlines():
-        lines += textwrap.wrap(told, 78, subsequent_indent="    ")
-    figure = Figure(figsize=(9, 0.6 + 0.22 * len(lines)), facecolor="white")
-    figure.text(0.03, 1 - 0.3 / figure.get_figheight(), "\n".join(lines), va="top", size=11,
-                family="monospace", linespacing=1.3, parse_math=False)
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():  # of letters that the font lacks: they become boxes
-        warnings.simplefilter("ignore", UserWarning)
-        figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
-    return buffer.getvalue()
 
 
 class Typed(NamedTuple):

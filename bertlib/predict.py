@@ -84,6 +84,20 @@ def guess_page(model: BertForMaskedLM, tokenizer: Tokenizer, puzzle: Masked,
     return Page(tuple(tokens), tuple(holes))
 
 
+def guess_hidden(model: BertForMaskedLM, tokenizer: Tokenizer, ids: Sequence[int],
+                 places: Sequence[int], top: int = 5) -> Page:
+    """What a model says of one text [T] with the tokens at `places` hidden.
+
+    A [MASK] among `ids` has no known truth. Raises `InputError` if `top` is out of range.
+    """
+    mask, asked = tokenizer.special.mask, torch.tensor([list(ids)])
+    positions = torch.tensor(sorted(places), dtype=torch.long)  # [K]
+    labels = asked[0, positions]
+    asked[0, positions] = mask
+    return guess_page(model, tokenizer, Masked(asked, positions, labels.masked_fill(
+        labels == mask, -1)), top)
+
+
 def question(model: BertForMaskedLM, tokenizer: Tokenizer, text: str) -> list[int]:
     """The ids of a text.
 

@@ -1,250 +1,208 @@
-"""The masked-prediction highlighter: hide words of a sentence and see what a model guesses.
+"""The page on which one hides words, in a notebook: Python answers what it asks.
 
-    Highlighter(model, tokenizer, text="the king went to the sea .")
+    Highlighter(model, tokenizer, text="the king went to the sea .", hide=[2])
 
-All that the page (`widget.js`) shows is one dictionary, `state`; all that it can ask for is a
-command such as {"do": "toggle", "index": 3}, which `receive` answers by making a new state. Where
-no kernel runs, the HTML of `bertlib.highlight` stands in its place (see `bertlib.plumbing.live`).
+The page is that of `bertlib.page`, and `answer` is to it what `worker.js` is in a file: the same
+questions, the same answers. What is hidden, guessed and scored is the page's own affair. Where no
+kernel runs, the HTML of `bertlib.highlight` stands in its place (see `bertlib.plumbing.live`).
 """
 
-import base64
-from collections.abc import Sequence
-from pathlib import Path
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import traitlets
+from torch import Tensor
 
-from bertlib import highlight
+from bertlib import highlight, page
 from bertlib.bert import BertForMaskedLM
 from bertlib.data import Dataset
-from bertlib.highlight import percent, summary
-from bertlib.masking import Masked, Masker, MaskingConfig
-from bertlib.plumbing.files import InputError, atomic_write
+from bertlib.plumbing.files import InputError
 from bertlib.plumbing.live import LivePage
-from bertlib.predict import Page, attention_maps, guess_page, word_shares
+from bertlib.plumbing.page import Page
+from bertlib.predict import attention_maps, guess_hidden, in_evaluation
 from bertlib.tokens import Tokenizer
 
-HERE = Path(__file__).parent
-EXAMPLES = (
-    "the king went to the city and saw the sea .",
-    "she opened the door and looked at the garden .",
-    "the government of the country is a republic .",
-    "he was born in london and died in paris .",
-)
-MIME = {"html": "text/html", "png": "image/png"}
 TITLE = "Hidden words and what the model guesses"
+Facts = dict[str, Any]
+
+
+def script() -> str:
+    """The page as one module of JavaScript, with the body and the style that it fills."""
+    inside = {"BODY": page.read("body.html"), "STYLE": page.read("page.css")}
+    told = "".join(f"const {name} = {json.dumps(text)};\n" for name, text in inside.items())
+    return told + page.read(*page.INSTRUMENT, "widget.js")
 
 
 class Highlighter(LivePage):
     """An interactive page for one model or several.
 
     models: a model, or a dictionary name -> model, of which the first one answers and another can
-    be compared. puzzles: a dataset, for its frozen masks. Text that is empty, too long, broken or
-    not in the vocabulary gets a plain sentence in state["message"].
+    be compared. hide: places of tokens that are hidden when the page opens. puzzles: a dataset, for
+    its frozen masks; without one, the passages of `bertlib.page`. `InputError` if there is no text,
+    or no word at a place.
     """
 
-    _esm = HERE / "widget.js"
-    _css = HERE / "widget.css"
-    state = traitlets.Dict().tag(sync=True)
+    _esm = script()
+    facts = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, models: BertForMaskedLM | dict[str, BertForMaskedLM], tokenizer: Tokenizer,
-                 text: str = EXAMPLES[0], puzzles: Dataset | None = None,
-                 examples: Sequence[str] = EXAMPLES, seed: int = 0):
+    def __init__(self, models: BertForMaskedLM | Mapping[str, BertForMaskedLM],
+                 tokenizer: Tokenizer, text: str = "the king went to the [MASK] .",
+                 hide: Sequence[int] = (), puzzles: Dataset | None = None, seed: int = 0,
+                 title: str = TITLE):
         super().__init__()
-        self.models = models if isinstance(models, dict) else {"model": models}
-        self.tokenizer, self.puzzles, self.examples = tokenizer, puzzles, list(examples)
+        self.models = models if isinstance(models, Mapping) else {"model": models}
+        self.tokenizer, self.puzzles, self.title = tokenizer, puzzles, title
         self.generator = torch.Generator().manual_seed(seed)
-        self.shown = next(iter(self.models))
-        self.compared = self.message = self.text = ""
-        self.head: tuple[int, int] | None = None  # layer, head
-        self.selected = 1  # the token whose attention is drawn
-        self.scores: list[float | None] = []
-        self.puzzle = -1  # number of the puzzle on the page
-        self.ids, self.masked = tokenizer.encode(""), set[int]()
-        self.on_msg(lambda _widget, command, _buffers: self.receive(command))
-        self.receive({"do": "read", "text": text})
-
-    # -- what can be asked ---------------------------------------------------------------
-
-    def receive(self, command: dict[str, Any]) -> None:
-        """Carry out one command, which may hold anything, and make the new `state`.
-
-        An unknown one changes nothing.
-        """
-        name = command.get("do") if isinstance(command, dict) else None
-        action = getattr(self, f"do_{name}", None) if isinstance(name, str) else None
-        if action is None:
-            return
-        self.message = ""
-        if name not in ("export", "attend", "compare"):
-            self.scores = []
-        action(command)
-        self.state = self.show()
-
-    def do_read(self, command: dict[str, Any]) -> None:
-        """Take a new text; too much of it is left out, and said. If it cannot be read, say why."""
-        text = command.get("text")
-        try:
-            typed = highlight.read_typed(self.tokenizer, text if isinstance(text, str) else "",
-                                         self.longest())
-        except InputError as error:
-            self.message = str(error)
-            return
-        self.ids, self.text, self.message = typed
-        self.masked, self.selected, self.puzzle = self.typed(), 1, -1
-
-    def do_toggle(self, command: dict[str, Any]) -> None:
-        """Hide a token, or show it again."""
-        index = _number(command.get("index"), len(self.ids))
-        if index is None or index not in self.maskable():
-            return
-        if self.ids[index] == self.tokenizer.special.mask:
-            self.message = "You typed [MASK] here: there is no word behind it."
-            return
-        self.masked ^= {index}
-        self.selected = index
-
-    def do_mask(self, command: dict[str, Any]) -> None:
-        """Hide 15% of the tokens, drawn anew."""
-        masker = Masker(self.tokenizer, MaskingConfig(masked=1.0, random=0.0))
-        puzzle = masker(torch.tensor([self.ids]), self.generator)
-        self.masked = set(puzzle.positions.tolist()) | self.typed()
-
-    def do_clear(self, command: dict[str, Any]) -> None:
-        """Show all words."""
-        self.masked = self.typed()
-
-    def do_score(self, command: dict[str, Any]) -> None:
-        """Ask for each word with it alone hidden."""
-        self.do_clear(command)
-        shares = word_shares(self.model(), self.tokenizer, torch.tensor(self.ids))
-        self.scores = [None if share.isnan() else float(share) for share in shares]
-        mean = shares[sorted(self.maskable() - self.typed())].clamp(min=1e-9).log().mean()
-        self.message = (f"Each word hidden in turn: mean log-probability {mean:.2f} nats, that is "
-                        f"{percent(float(mean.exp()))} a word." if mean.isfinite() else
-                        "There is no word to score.")
-
-    def do_puzzle(self, command: dict[str, Any]) -> None:
-        """The next chunk of the validation puzzles, with its frozen positions hidden."""
-        if self.puzzles is None:
-            return
-        number = int(torch.randint(len(self.puzzles), (), generator=self.generator))
-        ids = self.puzzles.chunks(slice(number, number + 1))[0, : self.longest()]
-        special = self.tokenizer.special
-        self.ids = [token for token in ids.tolist() if token != special.pad]
-        places = self.puzzles.positions[number].tolist()
-        self.masked = {int(place) for place in places if place < len(self.ids)}
-        self.text, self.puzzle, self.selected = self.tokenizer.decode(self.ids), number, 1
-
-    def do_compare(self, command: dict[str, Any]) -> None:
-        """Ask a second model, too; an empty name asks the first one only."""
-        name = command.get("name")
-        known = isinstance(name, str) and name in self.models and name != self.shown
-        self.compared = str(name) if known else ""
-
-    def do_attend(self, command: dict[str, Any]) -> None:
-        """Choose a head and the token that reads; layer -1 draws nothing."""
+        self.opening = self.read(text)
+        self.opening["hidden"] = self.places(hide, len(self.opening["ids"]))
         config = self.model().config
-        layer = _number(command.get("layer"), config.n_layer)
-        head = _number(command.get("head"), config.n_head)
-        self.head = None if layer is None or head is None else (layer, head)
-        index = _number(command.get("index"), len(self.ids))
-        self.selected = self.selected if index is None else index
+        passages = [] if puzzles else page.puzzles(config, tokenizer)
+        self.facts = {"title": title, "mask": tokenizer.special.mask, "layers": config.n_layer,
+                      "heads": config.n_head, "models": list(self.models),
+                      "opening": self.opening, "passages": [list(told) for told in passages]}
+        self.on_msg(lambda _widget, asked, _buffers: self.send(self.reply(asked)))
 
-    def do_export(self, command: dict[str, Any]) -> None:
-        """Hand the page over as a file to save: "html" or "png"."""
-        kind = "png" if command.get("format") == "png" else "html"
-        self.send({"name": f"hidden-words.{kind}", "kind": MIME[kind],
-                   "data": base64.b64encode(self.file(kind)).decode()})
+    # -- what is asked ---------------------------------------------------------------------------
 
-    # -- what is shown -------------------------------------------------------------------
+    def reply(self, asked: Any) -> Facts:
+        """The answer with the number of its question, or {"error": one sentence}."""
+        number = asked.get("number") if isinstance(asked, dict) else None
+        try:
+            told = self.answer(asked if isinstance(asked, dict) else {})
+        except InputError as error:
+            told = {"error": str(error)}
+        return {"number": number if type(number) is int else None} | told
 
-    def model(self, name: str = "") -> BertForMaskedLM:
+    def answer(self, asked: Facts) -> Facts:
+        """What `worker.js` answers to {"guess": ...}, here of the model that "model" names; to
+        {"deal": true} the next puzzle. `InputError` if that cannot be.
+
+        Of attention comes one "row" only, as [H * T].
+        """
+        if asked.get("deal") is True and self.puzzles:
+            return self.deal()
+        told = self.read(asked.get("guess"))
+        ids, size = torch.tensor([told["ids"]]), len(self.tokenizer)  # [1, T]
+        positions = self.places(asked.get("positions"), ids.shape[1])
+        truths = asked.get("truths") or [None] * len(positions)
+        if not isinstance(truths, list) or len(truths) != len(positions) or not all(
+                truth is None or _whole(truth, size) for truth in truths):
+            raise InputError(f"A true word is no id below {size}, or one is missing.")
+        model = self.model(asked.get("model"))
+        told |= self.guesses(model, ids, positions, truths, asked.get("top", 5))
+        return told | {"positions": positions, "attention": self.reads(model, ids, asked)}
+
+    def deal(self) -> Facts:
+        """A chunk of the puzzles, with its frozen places hidden."""
+        assert self.puzzles is not None
+        number = int(torch.randint(len(self.puzzles), (), generator=self.generator))
+        special, longest = self.tokenizer.special, self.longest()
+        ids = [token for token in self.puzzles.chunks(slice(number, number + 1))[0].tolist()
+               if token != special.pad][:longest]
+        hidden = [place for place in self.puzzles.positions[number].tolist() if place < len(ids)]
+        return self.spell(ids) | {"hidden": hidden,
+                                  "message": f"Puzzle {number}: a text that was kept for testing."}
+
+    # -- what is answered ------------------------------------------------------------------------
+
+    def model(self, name: Any = None) -> BertForMaskedLM:
         """The model of that name, or the one that is asked first."""
-        return self.models[name or self.shown]
+        name = next(iter(self.models)) if name is None else name
+        if not isinstance(name, str) or name not in self.models:
+            raise InputError(f"There is no such model; there are: {', '.join(self.models)}.")
+        return self.models[name]
 
     def longest(self) -> int:
         """Tokens that all models can read."""
         return min(model.config.seq_len for model in self.models.values())
 
-    def typed(self) -> set[int]:
-        """Where the reader wrote [MASK]."""
-        return {i for i, token in enumerate(self.ids) if token == self.tokenizer.special.mask}
+    def read(self, asked: Any) -> Facts:
+        """Text, or a list of ids, in pieces: text, ids, tokens, offsets in it, and a message."""
+        if isinstance(asked, list) and 0 < len(asked) <= self.longest() and all(
+                _whole(token, len(self.tokenizer)) for token in asked):
+            return self.spell(asked)
+        if not isinstance(asked, str):
+            raise InputError(f"What is asked is neither text nor a list of 1 to {self.longest()} "
+                             f"ids below {len(self.tokenizer)}.")
+        ids, text, message = highlight.read_typed(self.tokenizer, asked, self.longest())
+        offsets = self.tokenizer.backend.encode(text).offsets[: len(ids)]
+        return {"text": text, "ids": ids, "tokens": self.tokenizer.tokens(ids),
+                "offsets": _as_javascript(text, offsets), "message": message}
 
-    def maskable(self) -> set[int]:
-        """Where a word stands."""
-        special = self.tokenizer.special
-        return {i for i, token in enumerate(self.ids)
-                if token not in (special.cls, special.sep, special.pad)}
+    def spell(self, ids: list[int]) -> Facts:
+        """Ids as a text: words with a space between them, pieces joined, no [CLS] and no [SEP]."""
+        text, offsets = "", []
+        for token, name in zip(ids, names := self.tokenizer.tokens(ids), strict=True):
+            silent = token in (self.tokenizer.special.cls, self.tokenizer.special.sep)
+            piece = name.startswith("##") and text
+            text += "" if silent or piece or not text else " "
+            start = len(text)
+            text += "" if silent else name.removeprefix("##")
+            offsets.append((start, len(text)))
+        return {"text": text, "ids": ids, "tokens": names,
+                "offsets": _as_javascript(text, offsets), "message": ""}
 
-    def hidden_ids(self) -> torch.Tensor:
-        """What the model sees: [1, T]."""
-        ids = torch.tensor([self.ids])
-        ids[0, sorted(self.masked)] = self.tokenizer.special.mask
-        return ids
+    def places(self, asked: Any, size: int) -> list[int]:
+        """Places of tokens between the two ends of a text of `size` tokens."""
+        inside = isinstance(asked, Sequence) and not isinstance(asked, str)
+        if not inside or not all(_whole(place, size - 1) and place for place in asked):
+            raise InputError(f"A position is none of a word's, which are 1 to {size - 2}.")
+        return list(asked)
 
-    def page(self, name: str = "", top: int = 5) -> Page:
-        """The guesses of a model for all that is hidden."""
-        positions = torch.tensor(sorted(self.masked), dtype=torch.long)  # [K]
-        if not len(positions):
-            return Page(tuple(self.tokenizer.tokens(self.ids)), ())
-        labels = torch.tensor(self.ids)[positions]
-        labels[labels == self.tokenizer.special.mask] = -1  # typed: nobody knows
-        puzzle = Masked(self.hidden_ids(), positions, labels)
-        return guess_page(self.model(name), self.tokenizer, puzzle, top)
+    @torch.no_grad()
+    def guesses(self, model: BertForMaskedLM, ids: Tensor, positions: list[int],
+                truths: list[int | None], top: Any) -> Facts:
+        """The `top` best tokens for each place, their ids, and how each true id fares."""
+        if not _whole(top, len(self.tokenizer) + 1) or not top:
+            raise InputError(f"The number of guesses must lie between 1 and {len(self.tokenizer)}.")
+        logits = in_evaluation(model, ids, torch.tensor(positions, dtype=torch.long))
+        shares = logits.softmax(-1)  # [K, V]
+        best = shares.topk(top)
+        choices = best.indices.tolist()
+        guesses = [list(zip(self.tokenizer.tokens(row), values, strict=True))
+                   for row, values in zip(choices, best.values.tolist(), strict=True)]
+        ranks = [None if truth is None else
+                 [1 + int((row > row[truth]).sum()), float(row[truth])]
+                 for row, truth in zip(shares, truths, strict=True)]
+        return {"guesses": guesses, "choices": choices, "ranks": ranks}
 
-    def column(self, name: str) -> dict[str, Any]:
-        """What one model says: facts of each hole, and its table in words."""
-        page = self.page(name)
-        holes = [{"truth": hole.truth, "right": hole.right,
-                  "guesses": [{"token": guess.token, "percent": percent(guess.probability),
-                               "word": highlight.whole(page, hole, guess.token)}
-                              for guess in hole.guesses]} for hole in page.holes]
-        return {"name": name, "summary": summary(page), "headings": highlight.headings(page),
-                "rows": highlight.rows(page), "holes": holes}
+    def reads(self, model: BertForMaskedLM, ids: Tensor, asked: Facts) -> list[float] | None:
+        """How each head of a layer spreads over all tokens for one of them: [H * T]."""
+        layer, row = asked.get("layer"), asked.get("row")
+        if layer is None:
+            return None
+        if not _whole(layer, model.config.n_layer) or not _whole(row, ids.shape[1]):
+            raise InputError(f"The layers are 0 to {model.config.n_layer - 1}, the rows 0 to "
+                             f"{ids.shape[1] - 1}.")
+        return attention_maps(model, ids)[layer, 0, :, row].flatten().tolist()
 
-    def reads(self) -> list[float]:
-        """How the chosen head of the selected token spreads over all tokens."""
-        if self.head is None:
-            return []
-        layer, head = self.head
-        maps = attention_maps(self.model(), self.hidden_ids())  # [n_layer, 1, H, T, T]
-        return maps[layer, 0, head, self.selected].tolist()
+    # -- what stands where no kernel runs ----------------------------------------------------------
 
-    def show(self) -> dict[str, Any]:
-        """Everything that the page needs, as plain values."""
-        names = [self.shown, *([self.compared] if self.compared else [])]
-        config = self.model().config
-        return {
-            "text": self.text, "tokens": self.tokenizer.tokens(self.ids),
-            "maskable": sorted(self.maskable()), "masked": sorted(self.masked),
-            "columns": [self.column(name) for name in names], "selected": self.selected,
-            "scores": self.scores, "percents": [percent(score) for score in self.scores],
-            "reads": self.reads(), "head": list(self.head or ()), "layers": config.n_layer,
-            "heads": config.n_head, "models": list(self.models), "compared": self.compared,
-            "examples": self.examples, "has_puzzles": self.puzzles is not None,
-            "puzzle": self.puzzle, "message": self.message,
-        }
+    def page(self, name: str | None = None) -> Page:
+        """What a model says of the page as it opens."""
+        hidden = [*self.opening["hidden"], *(
+            place for place, token in enumerate(self.opening["ids"])
+            if token == self.tokenizer.special.mask)]
+        return guess_hidden(self.model(name), self.tokenizer, self.opening["ids"], hidden)
 
     def still(self) -> tuple[str, str]:
         """What stands for the page where no kernel runs: HTML, and text."""
-        page = self.page()
-        text = "\n".join((highlight.page_text(page), summary(page), highlight.guesses_text(page)))
-        return highlight.page_html(page, TITLE), text
-
-    def file(self, kind: str) -> bytes:
-        """The page as a picture ("png") or as a stand-alone document ("html")."""
-        if kind == "png":
-            return highlight.page_png(self.page())
-        return highlight.document_html(self.page(), TITLE).encode()
-
-    def save(self, path: Path) -> None:
-        """Write the page to `path`: a picture for .png, a document else."""
-        with atomic_write(Path(path)) as stream:
-            stream.write(self.file(Path(path).suffix[1:]))
+        told = self.page()
+        text = "\n".join((highlight.page_text(told), highlight.summary(told),
+                          highlight.guesses_text(told)))
+        return highlight.page_html(told, self.title), text
 
 
-def _number(value: Any, end: int) -> int | None:
-    """`value`, if it is one of 0, 1, ... up to `end`, which is left out; no 2.0 and no True."""
-    return value if type(value) is int and 0 <= value < end else None
+def _whole(value: Any, end: int) -> bool:
+    """Whether `value` is one of 0, 1, ... up to `end`, which is left out; no 2.0 and no True."""
+    return type(value) is int and 0 <= value < end
+
+
+def _as_javascript(text: str, offsets: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Offsets as JavaScript counts letters: two for a character beyond 16 bits."""
+    at = [0]
+    for sign in text:
+        at.append(at[-1] + 1 + (ord(sign) > 0xFFFF))
+    return [[at[start], at[end]] for start, end in offsets]

@@ -1,5 +1,6 @@
 """What people ask for, at random: options, notebook parameters, texts, clicks."""
 
+import json
 import os
 import random
 from html.parser import HTMLParser
@@ -143,10 +144,8 @@ def pages(base: Path) -> Example:
     """An example of a page with any tokens, shown in every way."""
     def example(draw: random.Random) -> str | None:
         page, tags = some_page(draw), Tags()
-        tags.feed(highlight.document_html(page, page.tokens[0]) + highlight.inline_html(page))
+        tags.feed(highlight.page_html(page, page.tokens[0]) + highlight.inline_html(page))
         highlight.page_text(page), highlight.guesses_text(page)
-        if draw.random() < 0.05:
-            highlight.page_png(page)
         return f"a token becomes markup: {tags.strange[0]}" if tags.strange else None
 
     return example
@@ -167,13 +166,11 @@ def texts(base: Path) -> Example:
     return example
 
 
-CLICKS = ("read", "toggle", "mask", "clear", "score", "puzzle", "compare", "attend", "export",
-          "__init__", "", None)
-FIELDS = ("text", "index", "name", "layer", "head", "format", "x")
+FIELDS = ("guess", "positions", "truths", "top", "layer", "row", "model", "deal", "number", "x")
 
 
 def clicks(base: Path) -> Example:
-    """An example of commands that a page sends to the highlighter."""
+    """An example of questions that a page asks the highlighter."""
     torch.set_num_threads(1)
     model, tokenizer = bertlib.load(base / RUN)
     data = load_dataset(next((base / "datasets").glob("val*.gz")), tokenizer)
@@ -181,12 +178,14 @@ def clicks(base: Path) -> Example:
     def example(draw: random.Random) -> None:
         page = Highlighter({"a": model, "b": model}, tokenizer, some_text(draw), data)
         for _ in range(5):
-            command = {"do": draw.choice(CLICKS)}
+            asked = {"guess": some_text(draw)}
             for field in FIELDS:
-                if draw.random() < 0.4:
-                    command[field] = draw.choice((some_value(draw), draw.randint(-2, 30),
-                                                  some_text(draw)))
-            page.receive(command if draw.random() < 0.95 else some_value(draw))
+                if draw.random() < 0.3:
+                    asked[field] = draw.choice((
+                        some_value(draw), draw.randint(-2, 30), some_text(draw),
+                        [draw.randint(-1, 9) for _ in range(draw.randint(0, 4))]))
+            json.dumps(page.reply(asked if draw.random() < 0.95 else some_value(draw)),
+                       allow_nan=False)
         page.still()
 
     return example

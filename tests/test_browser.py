@@ -17,20 +17,22 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from axe_playwright_python.sync_playwright import Axe
 from chromium import SLOW, needs_chromium, new_page
 from playwright.sync_api import expect
 
 from bertlib.huggingface import load
 from bertlib.plumbing.files import PROJECT
-from bertlib.widget import Highlighter
+from bertlib.plumbing.page import percent
+from bertlib.predict import attention_maps, guess_hidden
 
+TEXT = "the king went to the sea ."
 FOLDERS = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR",
            "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
 SMALL = """from bertlib.huggingface import load
 from bertlib.widget import Highlighter
-widget = Highlighter(*load(), "she was the daughter of a rich man .")
-widget.receive({"do": "toggle", "index": 5})
+widget = Highlighter(*load(), "she was the daughter of a rich man .", hide=[5])
 widget"""
 MONEY = r"it cost $5 and then $6, \(x\), $$y$$, \begin{z}w\end{z}"
 MONEY_LIVE = f"""from IPython.display import HTML
@@ -38,8 +40,7 @@ from bertlib.highlight import inline_html, page_html
 from bertlib.huggingface import load
 from bertlib.widget import Highlighter
 money = {MONEY!r}
-widget = Highlighter(*load(), money)
-widget.receive({{"do": "toggle", "index": 1}})
+widget = Highlighter(*load(), money, hide=[1])
 widget"""
 MONEY_STILL = """page = widget.page()
 HTML(page_html(page, money) + inline_html(page) + f"<p>{money}</p>")"""
@@ -119,23 +120,31 @@ def widget(page):
     """The first highlighter of the notebook, reading a text that the test knows."""
     root = page.locator(".bl-root").first
     root.scroll_into_view_if_needed()
-    read(root, "the king went to the sea .")
+    for name in ("attention", "compare with"):
+        more(root).get_by_label(name).select_option("")
+    read(root, TEXT)
     # the answer, which waits in the kernel behind all cells that still run
-    expect(root.locator(".bl-token")).to_have_count(9, timeout=SLOW)
-    expect(root.locator("[aria-pressed=true]")).to_have_count(0, timeout=SLOW)
-    root.get_by_label("Compare with").select_option("")  # the notebook leaves two models there
-    expect(root.locator("[role=status]")).to_have_text(re.compile(r"^\s*Nothing is hidden\.$"),
-                                                       timeout=SLOW)
+    expect(root.locator(".word")).to_have_count(6, timeout=SLOW)
+    expect(root.get_by_role("status")).to_contain_text("no hidden word", timeout=SLOW)
     return root
 
 
 def read(root, text: str) -> None:
-    root.locator(".bl-text").fill(text)
-    root.get_by_role("button", name="Read", exact=True).click()
+    if root.locator("#reader").is_hidden():
+        root.get_by_role("button", name="text", exact=True).click()
+    root.get_by_label("A text of yours").fill(text)
+    root.get_by_role("button", name="guess", exact=True).click()
+
+
+def more(root):
+    """The controls behind "more"."""
+    if root.locator("#more").is_hidden():
+        root.get_by_role("button", name="more", exact=True).click()
+    return root.locator("#more")
 
 
 def word(root, index: int):
-    return root.locator(f"[data-index='{index}']")
+    return root.locator(f"[data-position='{index}']")
 
 
 def shot(page, name: str) -> None:
@@ -143,92 +152,126 @@ def shot(page, name: str) -> None:
         page.screenshot(path=str(Path(folder) / f"{name}.png"))
 
 
+def card(root) -> list[list[str]]:
+    """The guesses and their shares, as the card shows them."""
+    return [row.split("\n")[1:] for row in root.locator("#card li").all_inner_texts()]
+
+
 def test_a_click_hides_a_word_and_the_model_guesses(page, widget):
     word(widget, 2).click()
     expect(word(widget, 2)).to_have_attribute("aria-pressed", "true")
-    expect(word(widget, 2)).to_contain_text("[MASK]")
     word(widget, 6).click()
-    expect(widget.locator("tbody tr")).to_have_count(2)
+    expect(widget.get_by_role("status")).to_contain_text(" of 2 right")
     model, tokenizer = load()
-    same = Highlighter(model, tokenizer, "the king went to the sea .")
-    for index in (2, 6):
-        same.receive({"do": "toggle", "index": index})
-    for place, row in enumerate(same.state["columns"][0]["rows"]):
-        cells = widget.locator("tbody tr").nth(place).locator("th, td")
-        assert [text.strip() for text in cells.all_inner_texts()] == row
-    expect(widget.locator("[role=status]")).to_contain_text(" of 2 right")
+    for hole in guess_hidden(model, tokenizer, tokenizer.encode(TEXT), [2, 6]).holes:
+        word(widget, hole.position).click()
+        expect(widget.locator("#card h2")).to_have_text(f"Hole {1 + (hole.position == 6)}")
+        assert card(widget) == [[guess.token, percent(guess.probability)] for guess in hole.guesses]
+        expect(widget.locator(".pinned").first).to_contain_text(f"rank {hole.rank}")
+        expect(word(widget, hole.position)).to_have_class(
+            f"part hole {'right' if hole.right else 'wrong'} selected")
     shot(page, "click")
 
 
 def test_the_keyboard_alone_does_everything(page, widget):
-    widget.locator(".bl-text").focus()
-    pressed = 0
-    while "bl-token" not in page.evaluate("document.activeElement.className") and pressed < 20:
-        page.keyboard.press("Tab")
-        pressed += 1
+    widget.get_by_label("A text of yours").focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
     page.keyboard.press("Home")
-    for _ in range(3):
+    for _ in range(2):
         page.keyboard.press("ArrowRight")
-    page.keyboard.press("Space")
-    expect(word(widget, 3)).to_have_attribute("aria-pressed", "true")
     expect(word(widget, 3)).to_be_focused()
     page.keyboard.press("Enter")
-    expect(word(widget, 3)).to_have_attribute("aria-pressed", "false")
-    widget.get_by_role("button", name="Mask 15% for me").focus()
+    expect(word(widget, 3)).to_have_attribute("aria-pressed", "true")
+    expect(word(widget, 3)).to_be_focused()
+    expect(widget.locator("#card")).to_be_visible()  # hidden, it keeps its last list
+    page.keyboard.press("2")
+    expect(word(widget, 3)).to_have_class("part hole placed selected")
+    page.keyboard.press("Escape")
+    expect(widget.locator("#card")).to_be_hidden()
+    widget.get_by_role("button", name="score every word").focus()
     page.keyboard.press("Enter")
-    expect(widget.locator("[aria-pressed=true]")).to_have_count(1)
-    widget.get_by_role("button", name="Score every word").focus()
-    page.keyboard.press("Enter")
-    expect(widget.locator("[role=status]")).to_contain_text("mean log-probability")
-    expect(widget.get_by_role("button", name="Score every word")).to_be_focused()
+    expect(widget.locator(".legend")).to_be_visible()
+    expect(widget.locator(".word .figure")).to_have_count(5)  # "went" is a hole
+    expect(widget.get_by_role("button", name="score every word")).to_be_focused()
 
 
 def test_pasted_markup_stays_text(page, widget):
     read(widget, "<img src=x onerror=\"window.hacked=1\"> the sea & <b>")
-    expect(widget.locator(".bl-token", has_text="&")).to_be_visible()
-    assert widget.locator(".bl-token").nth(1).inner_text().startswith("<")
+    expect(widget.locator(".passage").first).to_contain_text("onerror=")
+    expect(widget.locator(".passage").first).to_contain_text("& <b>")
     assert widget.locator("img").count() == 0 and page.evaluate("window.hacked") is None
     read(widget, "")
-    expect(widget.locator("[role=status]")).to_contain_text("There is no word in the text")
-    widget.locator(".bl-text").evaluate("(field) => { field.value = 'the \\ud800 sea'; }")
-    widget.get_by_role("button", name="Read", exact=True).click()
-    expect(widget.locator("[role=status]")).to_contain_text("'\\ud800', letter 5, which is half")
-    expect(widget.locator(".bl-text")).to_have_value("the \ud800 sea")
+    expect(widget.get_by_role("status")).to_contain_text("There is no word in the text")
+    widget.get_by_label("A text of yours").evaluate(
+        "(field) => { field.value = 'the \\ud800 sea'; }")
+    widget.get_by_role("button", name="guess", exact=True).click()
+    expect(widget.get_by_role("status")).to_contain_text("'\\ud800', letter 5, which is half")
+    expect(widget.get_by_label("A text of yours")).to_have_value("the \ud800 sea")
 
 
-def test_puzzle_comparison_and_attention(page, widget):
-    widget.get_by_role("button", name="New puzzle").click()
-    expect(widget.locator("[role=status]")).to_contain_text("Puzzle")
-    widget.get_by_label("Compare with").select_option(index=1)
-    expect(widget.locator("table")).to_have_count(2)
+def test_a_puzzle_is_given_up_and_two_models_answer_in_one_slot(page, widget):
+    widget.get_by_role("button", name="next puzzle").click()
+    expect(widget.locator(".source").first).to_contain_text("kept for testing")
+    expect(widget.get_by_label("Your word")).to_be_focused()
+    widget.get_by_role("button", name="reveal").click()
+    expect(widget.locator(".hole.open")).to_have_count(0)
+    expect(widget.locator("#score")).to_have_text("you 0 : BERT 0")
+    more(widget).get_by_label("compare with").select_option(index=1)
+    holes = widget.locator(".hole").count()
+    expect(widget.locator(".hole .other .guess")).to_have_count(holes)
+    expect(widget.get_by_role("status")).to_contain_text("first steps ")
     shot(page, "puzzle")
-    widget.get_by_label("Compare with").select_option("")
-    read(widget, "the king went to the sea .")
-    widget.get_by_label("Attention: layer").select_option("0")
-    expect(widget.locator(".bl-tokens path").first).to_be_attached()
-    word(widget, 4).focus()
-    expect(word(widget, 4)).to_have_class("bl-token bl-selected")
+
+
+def test_attention_lies_under_the_guesses(page, widget):
+    word(widget, 2).click()
+    expect(widget.locator(".hole .guess")).to_have_count(1)
+    more(widget).get_by_label("attention").select_option("1 2")
+    said = widget.get_by_role("status")
+    expect(said).to_contain_text("Layer 1, head 2 reads for “[MASK]”")
+    model, tokenizer = load()
+    ids = torch.tensor([tokenizer.encode(TEXT)])
+    ids[0, 2] = tokenizer.special.mask
+    shares = attention_maps(model, ids)[1, 0, 2]  # [T, T]
+    ends = float(shares[2, 0] + shares[2, -1])
+    expect(said).to_contain_text(f"{percent(ends)} of it is at the two ends")
+    for place in range(1, 8):
+        figure = widget.locator(f".passage span[data-key^='{place}:'] .read span")
+        share = float(shares[2, place])
+        expect(figure).to_have_count(share >= 0.01)
+        assert share < 0.01 or figure.inner_text() == percent(share)
+    expect(widget.locator(".hole .bar")).to_have_count(1)
+    page.keyboard.press("ArrowRight")
+    expect(said).to_contain_text("for “went”")
     shot(page, "attention")
-    widget.get_by_label("Attention: layer").select_option("")
-    expect(widget.locator(".bl-tokens path")).to_have_count(0)
+    more(widget).get_by_label("attention").select_option("")
+    expect(widget.locator(".read")).to_have_count(0)
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
 def test_no_serious_fault_for_people_with_other_senses(page, widget, theme):
     command(page, "apputils:change-theme", theme=theme)
+    more(widget).get_by_label("compare with").select_option(index=1)
+    more(widget).get_by_label("attention").select_option("0 0")
     word(widget, 2).click()
-    expect(widget.locator("tbody tr")).to_have_count(1)
+    expect(widget.locator("#card")).to_be_visible()
+    expect(widget.locator(".hole .other")).to_have_count(1)
+    expect(widget.get_by_role("status")).to_contain_text("Layer 0, head 0")
     found = Axe().run(page, context=".bl-root").response["violations"]
     bad = [fault for fault in found if fault["impact"] in ("serious", "critical")]
     assert not bad, [(fault["id"], fault["nodes"][0]["html"]) for fault in bad]
+    ground = widget.locator(".page").evaluate("(page) => getComputedStyle(page).backgroundColor")
+    assert (ground == "rgb(22, 23, 26)") is (theme == "JupyterLab Dark")
     shot(page, theme.split()[1].lower())
 
 
 def test_the_page_is_saved_as_files(page, widget, tmp_path):
     word(widget, 2).click()
-    for label, start in (("HTML", b"<!doctype html>"), ("PNG", b"\x89PNG")):
+    expect(widget.locator("#card")).to_be_visible()
+    for label, start in (("as a page", b"<!doctype html>"), ("a picture", b"\x89PNG")):
         with page.expect_download() as download:
-            widget.get_by_role("button", name=f"Save as {label}").click()
+            more(widget).get_by_role("button", name=f"save {label}").click()
         download.value.save_as(tmp_path / label)
         assert (tmp_path / label).read_bytes().startswith(start)
 
@@ -303,9 +346,8 @@ def test_money_is_no_formula(lab, browser):
     command(page, "notebook:run-all-cells")
     page.wait_for_function(ALL_RAN, timeout=5 * SLOW)  # a minute, if nothing else runs
     root = page.locator(".bl-root")
-    expect(root.locator(".bl-token small", has_text="%")).to_have_count(1)
-    expect(root.locator(".bl-text")).to_have_value(MONEY)
-    expect(root.locator(".bl-token", has_text="$")).to_have_count(6)
+    expect(root.locator(".hole .figure", has_text="%")).to_have_count(1)
+    expect(root.locator(".passage").first).to_contain_text("$5 and then $6, \\(x\\), $$y$$")
     check_money(page)
     shot(page, "money")
     (lab[0] / "money_still.ipynb").write_text(elsewhere(saved(lab, page, "money.ipynb")))
@@ -364,9 +406,10 @@ def test_without_its_kernel_the_page_says_to_run_the_cell_again(other, end):
     other.get_by_text("| Idle").wait_for()
     if end is not restart:  # of a crash JupyterLab tells no page
         word(other, 3).click()
-    expect(other.locator("[role=status]").last).to_contain_text("run the cell again")
-    word(other, 3).click()
-    expect(other.locator("[role=status]").last).to_contain_text("run the cell again")
+    said = other.locator(".bl-root").get_by_role("status")
+    expect(said).to_contain_text("run the cell again")
+    word(other, 4).click()
+    expect(said).to_contain_text("run the cell again")
     shot(other, "no-kernel")
     run_first(other)
     word(other, 3).click()

@@ -122,7 +122,7 @@ def test_no_word_of_the_vocabulary_ends_the_script_that_holds_it(tmp_path):
     text = document(pack(BertForMaskedLM(BertConfig.preset("tiny", vocab_size=7)), tokenizer), "")
     assert "<b>" not in text and len(re.findall("</script", text)) == 4
     scripts = [path.read_text() for path in page.HERE.glob("*.js")]
-    assert len(scripts) == 8 and not re.search(r"<(/?script|!--)", "".join(scripts), re.I)
+    assert len(scripts) == 10 and not re.search(r"<(/?script|!--)", "".join(scripts), re.I)
 
 
 def test_what_the_page_is_made_of_is_installed_with_it():

@@ -16,9 +16,10 @@ PLUMBING = ["files", "limits", "commands", "records", "lines", "texts", "tables"
             "vocab", "words", "dataset_header", "dataset_file", "dataset_folder", "device", "ranks",
             "interrupts", "states", "runlog", "runs", "page", "live", "contexts"]
 PICTURES = ["maps", "zoom_puzzle", "zoom_attention", "zoom_model"]  # figures of the whole story
-LAST = ["page", "checks", "bench"]  # nobody imports them
+LAST = ["checks", "bench"]  # nobody imports them
 ORDER = [*(f"plumbing.{name}" for name in PLUMBING), "figures", *STORY,
          *(f"figures.{name}" for name in PICTURES), *LAST]
+ORDER.insert(ORDER.index("widget"), "page")  # which the widget shows
 PACKAGE = PROJECT / "bertlib"
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 DOORS = ("bertlib.plumbing",)  # no modules of their own

@@ -1,6 +1,5 @@
-"""The highlighter without a browser: every command, and what the reader is told."""
+"""The highlighter without a browser: every question, and what the page is told."""
 
-import base64
 import functools
 import json
 
@@ -8,13 +7,15 @@ import pytest
 import torch
 
 from bertlib.bert import BertConfig, BertForMaskedLM
-from bertlib.predict import attention_maps, word_shares
+from bertlib.plumbing.files import InputError
+from bertlib.predict import attention_maps, guess_hidden
 from bertlib.widget import Highlighter
 
-COMMANDS = ("read", "toggle", "mask", "clear", "score", "puzzle", "compare", "attend", "export")
+TEXT = "the king went to the sea ."
 DEEP = functools.reduce(lambda inner, _: [inner], range(100_000), [])  # repr() fails
 ODD = (True, False, None, 1.0, float("nan"), 10**400, -1, "1", "\ud800", "__class__", [], [1], {},
-       {"do": "mask"}, DEEP)
+       {"guess": "the"}, [-1], [10**9], [True], DEEP)
+FIELDS = ("guess", "positions", "truths", "top", "layer", "row", "model", "deal", "number")
 
 
 def build(tokenizer, seed=0):
@@ -29,197 +30,129 @@ def models(tokenizer):
 
 @pytest.fixture
 def page(models, tokenizer, dataset):
-    return Highlighter(models, tokenizer, "the king went to the sea .", puzzles=dataset)
+    return Highlighter(models, tokenizer, TEXT, puzzles=dataset)
 
 
-def test_a_click_hides_a_word_and_a_second_one_shows_it(page):
-    assert page.state["tokens"] == ["[CLS]", "the", "king", "went", "to", "the", "sea", ".",
-                                    "[SEP]"]
-    page.receive({"do": "toggle", "index": 2})
-    page.receive({"do": "toggle", "index": 6})
-    assert page.state["masked"] == [2, 6]
-    first, second = page.state["columns"][0]["rows"]
-    assert first[2] == "king" and second[2] == "sea" and len(first) == 10
-    holes = page.state["columns"][0]["holes"]
-    assert [hole["truth"] for hole in holes] == ["king", "sea"]
-    for hole, row in zip(holes, (first, second), strict=True):
-        assert hole["right"] is (hole["guesses"][0]["token"] == hole["truth"])
-        assert [f"{g['word']} {g['percent']}" for g in hole["guesses"]] == row[5:]
-    assert page.hidden_ids()[0, 2] == page.tokenizer.special.mask
-    page.receive({"do": "toggle", "index": 2})
-    assert page.state["masked"] == [6]
+def ask(page, places, ids=None, **more):
+    """The answer for a text with `places` hidden, as the page would ask."""
+    ids = ids or page.opening["ids"]
+    hidden = [page.tokenizer.special.mask if place in places else token
+              for place, token in enumerate(ids)]
+    return page.answer({"guess": hidden, "positions": places,
+                        "truths": [ids[place] for place in places], **more})
 
 
-def test_special_tokens_and_foreign_commands_change_nothing(page):
-    before = page.state
-    for command in ({"do": "toggle", "index": 0}, {"do": "toggle", "index": 99},
-                    {"do": "toggle", "index": "2"}, {"do": "toggle"}, {"do": "format_disk"},
-                    {}, "toggle", {"do": "attend", "layer": 99, "head": 0},
-                    {"do": "compare", "name": "nobody"}):
-        page.receive(command)
-        assert page.state == before, command
+def test_the_answer_is_what_the_model_says(page, models, tokenizer):
+    told = ask(page, [2, 6])
+    wanted = guess_hidden(models["old"], tokenizer, page.opening["ids"], [2, 6])
+    assert [hole.truth for hole in wanted.holes] == ["king", "sea"]
+    for number, hole in enumerate(wanted.holes):
+        assert [tuple(guess) for guess in told["guesses"][number]] == list(hole.guesses)
+        assert told["ranks"][number] == [hole.rank, hole.probability]
+        assert tokenizer.tokens(told["choices"][number]) == [g.token for g in hole.guesses]
+    assert ask(page, [2], model="new")["guesses"] != ask(page, [2], model="old")["guesses"]
+    assert len(ask(page, [2], top=7)["guesses"][0]) == 7
+    unknown = page.answer({"guess": "the [MASK] went", "positions": [2]})
+    assert unknown["ranks"] == [None] and len(unknown["guesses"][0]) == 5
 
 
-def test_fifteen_percent_are_hidden_and_shown_again(page):
-    page.receive({"do": "read", "text": "the king went to the sea . " * 3})
-    page.receive({"do": "mask"})
-    assert len(page.state["masked"]) == 3  # 15% of 21
-    page.receive({"do": "clear"})
-    assert page.state["masked"] == [] and page.state["columns"][0]["rows"] == []
+def test_a_head_reads_from_one_token(page, models):
+    told = ask(page, [], layer=1, row=3)
+    maps = attention_maps(models["old"], torch.tensor([page.opening["ids"]]))[1, 0, :, 3]  # [H, T]
+    assert torch.allclose(torch.tensor(told["attention"]).view_as(maps), maps, atol=1e-6)
+    assert ask(page, [2])["attention"] is None
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("", "no word"), ("   ", "no word"), ("king " * 60, "62 tokens, the model reads 32"),
-    ("the \U0001f40e went", "read as [UNK]: '\U0001f40e'"),
+@pytest.mark.parametrize("text", [TEXT, "Été, [MASK]", "a \U0001f40e \U0001f40e b.", "x" * 25])
+def test_offsets_count_letters_as_javascript_does(page, text):
+    told = page.answer({"guess": text, "positions": []})
+    units = text.encode("utf-16-le")
+    words = [units[2 * start : 2 * end].decode("utf-16-le") for start, end in told["offsets"]]
+    encoding = page.tokenizer.backend.encode(text)
+    assert words == [text[start:end] for start, end in encoding.offsets]
+    assert told["ids"] == encoding.ids and told["tokens"] == encoding.tokens
+
+
+def test_a_puzzle_hides_the_frozen_places_of_a_chunk(page, dataset):
+    told = page.answer({"deal": True})
+    number = int(told["message"].split()[1].strip(":"))
+    chunk = dataset.chunks(slice(number, number + 1))[0].tolist()
+    assert told["ids"] == [token for token in chunk if token != page.tokenizer.special.pad]
+    assert told["hidden"] == [p for p in dataset.positions[number].tolist()
+                              if p < len(told["ids"])]
+    assert page.answer({"deal": True})["ids"] != told["ids"]
+    words = [told["text"][start:end] for start, end in told["offsets"]]
+    assert words[0] == words[-1] == ""
+    assert words[1:-1] == [token.removeprefix("##") for token in told["tokens"][1:-1]]
+
+
+def test_without_puzzles_there_are_passages(models, tokenizer):
+    page = Highlighter(models["old"], tokenizer, TEXT)
+    assert page.facts["passages"] == [] or {len(told) for told in page.facts["passages"]} == {3}
+    with pytest.raises(InputError, match="neither text"):
+        page.answer({"deal": True})
+
+
+@pytest.mark.parametrize(("asked", "words"), [
+    ({"guess": "", "positions": []}, "no word"), ({"guess": None}, "neither text nor a list of 1"),
+    ({"guess": [5] * 33}, "list of 1 to 32 ids below"), ({"guess": [10**9]}, "ids below"),
+    ({"guess": [True, 1]}, "ids below"), ({"guess": "the \ud800 sea"}, r"holds '\ud800', letter 5"),
+    ({"guess": "sea " * 500_001}, "2,000,004 characters"),
+    ({"guess": "x" * 1_000_000}, "have 1,000,000 characters"),
+    ({"guess": TEXT, "positions": [0]}, "which are 1 to 7"),
+    ({"guess": TEXT, "positions": [8]}, "which are 1 to 7"),
+    ({"guess": TEXT, "positions": "12"}, "which are 1 to 7"), ({"guess": TEXT}, "1 to 7"),
+    ({"guess": TEXT, "positions": [1], "truths": [-1]}, "A true word"),
+    ({"guess": TEXT, "positions": [1], "truths": [5, 5]}, "A true word"),
+    ({"guess": TEXT, "positions": [1], "top": 0}, "number of guesses"),
+    ({"guess": TEXT, "positions": [1], "top": 10**9}, "number of guesses"),
+    ({"guess": TEXT, "positions": [1], "top": True}, "number of guesses"),
+    ({"guess": TEXT, "positions": [], "layer": 2, "row": 1}, "The layers are 0 to 1"),
+    ({"guess": TEXT, "positions": [], "layer": 1}, "the rows 0 to 8"),
+    ({"guess": TEXT, "positions": [], "model": "nobody"}, "there are: old, new."),
 ])
-def test_odd_text_gets_a_plain_message(page, text, words):
-    page.receive({"do": "read", "text": text})
-    assert words in page.state["message"]
-    assert len(page.state["tokens"]) <= 32
-    page.receive({"do": "toggle", "index": 1})
-    assert page.state["masked"] == [1]
+def test_what_cannot_be_answered_is_told_in_one_sentence(page, asked, words):
+    told = page.reply(asked | {"number": 7})
+    assert set(told) == {"number", "error"} and told["number"] == 7
+    assert words in told["error"] and len(told["error"]) < 200 and told["error"].endswith(".")
+    assert json.dumps(told, allow_nan=False, ensure_ascii=False).encode()
 
 
-def plain(page) -> str:
-    """The state as strict JSON in UTF-8, which Jupyter sends."""
-    written = json.dumps(page.state, allow_nan=False, ensure_ascii=False)
-    assert json.loads(written) == page.state and written.encode()
-    return written
-
-
-def test_a_megabyte_is_not_carried_along(page):
-    page.receive({"do": "read", "text": "the king went to the sea . " * 40_000})
-    assert page.state["message"].startswith("The text has 280,002 tokens, the model reads 32: ")
-    assert page.state["text"] == "the king went to the sea . " * 4 + "the king"  # 30 tokens
-    assert len(plain(page)) < 5_000
-    before = page.state["tokens"]
-    page.receive({"do": "read", "text": page.state["text"]})
-    assert page.state["tokens"] == before and page.state["message"] == ""
-
-
-@pytest.mark.parametrize(("text", "words"), [
-    ("x" * 1_000_000, "The first 3 tokens of the text have 1,000,000 characters"),
-    (" " * 1_000_000 + "sea " * 40, "The first 32 tokens of the text have 1,000,119 characters"),
-    ("sea " * 500_001, "The text has 2,000,004 characters"),
-    ("the \ud800 sea", r"The text 'the \ud800 sea' holds '\ud800', letter 5"),
-    (None, "no word"), (1, "no word"), ({"text": "sea"}, "no word"),
-])
-def test_unreadable_text_is_told_and_the_one_before_stays(page, models, tokenizer, text, words):
-    before = page.state
-    page.receive({"do": "read", "text": text})
-    assert words in page.state["message"] and len(page.state["message"]) < 200
-    assert page.state | {"message": ""} == before and plain(page)
-    first = Highlighter(models, tokenizer, text)
-    assert words in first.state["message"] and first.state["tokens"] == ["[CLS]", "[SEP]"]
-    for do in COMMANDS:
-        first.receive({"do": do, "layer": 0, "head": 0, "index": 1})
-        assert plain(first)
-
-
-def test_a_long_unknown_word_is_told_in_short(page):
-    page.receive({"do": "read", "text": "the " + "x" * 5_000 + " sea"})
-    assert "'xxx" in page.state["message"] and len(page.state["message"]) < 100
-    assert page.state["tokens"] == ["[CLS]", "the", "[UNK]", "sea", "[SEP]"]
-
-
-@pytest.mark.parametrize("do", [*COMMANDS, *ODD], ids=[*COMMANDS, *map(str, range(len(ODD)))])
-def test_a_command_may_hold_anything(page, do):
-    assert {name for name in vars(Highlighter) if name.startswith("do_")} == {
-        f"do_{name}" for name in COMMANDS}
-    page.receive({"do": "toggle", "index": 2})
-    before = page.state
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_question_may_hold_anything(page, field):
+    good = {"guess": TEXT, "positions": [2], "truths": [5], "number": 1, "layer": 0, "row": 1}
     for odd in ODD:
-        page.receive({"do": do} | dict.fromkeys(("layer", "head", "index", "name", "format"), odd))
-        numbers = page.state["masked"] + page.state["head"] + [page.state["selected"]]
-        assert plain(page) and {type(number) for number in numbers} <= {int}, odd
-        if do in ("toggle", "compare", "attend") or do not in COMMANDS:
-            assert page.state == before, odd
+        told = page.reply(good | {field: odd})
+        assert json.dumps(told, allow_nan=False, ensure_ascii=False).encode()
+        assert ("error" in told) != ("guesses" in told or "hidden" in told)
+        assert page.reply(odd)["error"]
 
 
-def test_pasted_markup_stays_text(page):
-    page.receive({"do": "read", "text": "<img src=x onerror=alert(1)> & [MASK]"})
-    page.receive({"do": "mask"})
+def test_what_is_left_out_and_what_is_unknown_is_told(page):
+    told = page.answer({"guess": "king " * 60, "positions": []})
+    assert told["message"].startswith("The text has 62 tokens, the model reads 32")
+    assert len(told["ids"]) == 32 and told["text"] == "king " * 29 + "king"
+    told = page.answer({"guess": "the " + "x" * 5_000 + " sea", "positions": []})
+    assert "'xxx" in told["message"] and len(told["message"]) < 100
+    assert told["tokens"] == ["[CLS]", "the", "[UNK]", "sea", "[SEP]"]
+
+
+def test_the_page_opens_with_words_hidden_and_the_still_one_says_the_same(models, tokenizer):
+    page = Highlighter(models, tokenizer, "the king went to [MASK] .", hide=[2])
+    assert page.facts["opening"]["hidden"] == [2]
+    html, text = page.still()
+    assert html.count("<b style=") == 2 and "true word king" in text
+    assert [hole.truth for hole in page.page("new").holes] == ["king", None]
+    assert page._repr_mimebundle_() == {"text/html": html, "text/plain": text}
+    json.dumps(page.facts, allow_nan=False)
+    for wrong in ([0], [6], [1.0], "2"):
+        with pytest.raises(InputError, match="which are 1 to 6|which are 1 to 5"):
+            Highlighter(models, tokenizer, "the king went to .", hide=wrong)
+    with pytest.raises(InputError, match="no word"):
+        Highlighter(models, tokenizer, "")
+
+
+def test_pasted_markup_stays_text(models, tokenizer):
+    page = Highlighter(models, tokenizer, "<img src=x onerror=alert(1)> & [MASK]", title="<i>")
     bundle = page._repr_mimebundle_()["text/html"]
-    assert "<img" not in bundle and "&lt;" in bundle
-
-
-def test_a_typed_mask_has_no_truth_and_stays_hidden(page):
-    page.receive({"do": "read", "text": "the [MASK] went ."})
-    assert page.state["masked"] == [2]
-    assert page.state["columns"][0]["rows"][0][2] == "unknown"
-    page.receive({"do": "toggle", "index": 2})
-    assert page.state["masked"] == [2] and "no word behind" in page.state["message"]
-    page.receive({"do": "clear"})
-    assert page.state["masked"] == [2]
-
-
-def test_each_word_is_scored(page):
-    page.receive({"do": "toggle", "index": 2})
-    page.receive({"do": "score"})
-    assert page.state["masked"] == [] and len(page.state["scores"]) == 9
-    mean = word_shares(page.model(), page.tokenizer, torch.tensor(page.ids))[1:-1].log().mean()
-    assert f"mean log-probability {mean:.2f} nats" in page.state["message"]
-    page.receive({"do": "toggle", "index": 2})
-    assert page.state["scores"] == []
-
-
-def test_a_typed_mask_is_not_scored(page):
-    page.receive({"do": "read", "text": "the [MASK] of the sea ."})
-    page.receive({"do": "score"})
-    state = page.state
-    assert state["scores"][2] is None and state["percents"][2] == ""
-    shares = word_shares(page.model(), page.tokenizer, torch.tensor(page.ids))
-    mean = shares[[1, 3, 4, 5, 6]].log().mean()
-    assert f"mean log-probability {mean:.2f} nats" in state["message"]
-    page.receive({"do": "read", "text": "[MASK]"})
-    page.receive({"do": "score"})
-    assert page.state["message"] == "There is no word to score."
-
-
-def test_a_puzzle_hides_the_frozen_positions_and_counts(page, dataset):
-    page.receive({"do": "puzzle"})
-    number = page.state["puzzle"]
-    frozen = [p for p in dataset.positions[number].tolist() if p < 32]
-    assert page.state["masked"] == frozen
-    right = sum(row[1] == "✓ right" for row in page.state["columns"][0]["rows"])
-    assert page.state["columns"][0]["summary"].startswith(f"{right} of {len(frozen)} right")
-    page.receive({"do": "read", "text": "the sea"})
-    assert page.state["puzzle"] == -1
-
-
-def test_two_models_answer_side_by_side(page, models):
-    page.receive({"do": "toggle", "index": 2})
-    page.receive({"do": "compare", "name": "new"})
-    old, new = page.state["columns"]
-    assert (old["name"], new["name"]) == ("old", "new") and old["rows"] != new["rows"]
-    page.receive({"do": "compare", "name": ""})
-    assert len(page.state["columns"]) == 1
-
-
-def test_the_chosen_head_reads_from_the_chosen_token(page, models):
-    page.receive({"do": "attend", "layer": 1, "head": 2, "index": 3})
-    wanted = attention_maps(models["old"], torch.tensor([page.ids]))[1, 0, 2, 3]
-    assert torch.allclose(torch.tensor(page.state["reads"]), wanted, atol=1e-6)
-    page.receive({"do": "attend", "layer": -1, "head": 0, "index": 3})
-    assert page.state["reads"] == [] and page.state["head"] == []
-
-
-def test_the_page_is_saved_whole_and_alone(page, tmp_path, monkeypatch):
-    page.receive({"do": "toggle", "index": 2})
-    sent = []
-    monkeypatch.setattr(page, "send", lambda content, buffers=None: sent.append(content))
-    for kind, start in (("png", b"\x89PNG"), ("html", b"<!doctype html>")):
-        page.receive({"do": "export", "format": kind})
-        page.save(tmp_path / f"page.{kind}")
-        content = (tmp_path / f"page.{kind}").read_bytes()
-        assert content.startswith(start)
-        assert base64.b64decode(sent[-1]["data"]) == content
-        assert sent[-1]["name"] == f"hidden-words.{kind}"
-
-
-def test_without_a_kernel_the_notebook_still_tells_all(page):
-    page.receive({"do": "toggle", "index": 2})
-    bundle = page._repr_mimebundle_()
-    assert "<b style=" in bundle["text/html"] and "<table>" in bundle["text/html"]
-    assert "the /" in bundle["text/plain"] and "rank" in bundle["text/plain"]
-    assert bundle == page._repr_mimebundle_() and set(bundle) == {"text/html", "text/plain"}
+    assert "<img" not in bundle and "&lt;" in bundle and "<i>" not in bundle

@@ -1,11 +1,13 @@
-"""BERT without Python: one HTML file that holds a model, and JavaScript that computes it.
+"""The page on which one hides words: as a file without Python, and in a notebook.
 
     python -m bertlib.page --model FOLDER guess.html
 
-`engine.js` is the forward pass, `wordpiece.js` cuts text into pieces, `worker.js` answers questions
-beside the page. `draw.js` turns facts into what is seen, `passage.js` has them, `share.js` is what
-leaves, `page.js` and `keys.js` are the controls. `passages.json` holds messages of presidents, from
-documents that the shipped model was not trained on; they are in the public domain.
+`draw.js` turns facts into what is seen, `passage.js` has them, `share.js` is what leaves, `page.js`
+and `controls.js` are the instrument around them, `body.html` and `page.css` its looks. Whatever it
+asks goes through one function. In a file (`file.js`) a worker answers: `engine.js` is the forward
+pass, `wordpiece.js` cuts text into pieces, `worker.js` has the questions. In a notebook Python
+does, see `bertlib.widget`. `passages.json` holds messages of presidents, from documents that the
+shipped model was not trained on; they are in the public domain.
 Nothing is built and nothing is fetched: the file works from a disk, offline.
 """
 
@@ -32,7 +34,7 @@ HERE = Path(__file__).parent
 WEIGHTS = ("int8", "bf16")
 TOLD = ("seq_len", "n_head", "n_layer", "norm_eps")  # to the page, of a model's shape
 INSIDE = ("engine.js", "wordpiece.js", "worker.js")  # what the worker reads
-OUTSIDE = ("draw.js", "passage.js", "share.js", "page.js", "keys.js")
+INSTRUMENT = ("draw.js", "passage.js", "share.js", "page.js", "controls.js")
 LONGEST_TEXT = 2**29 - 24  # characters of a string in Chromium
 
 
@@ -91,6 +93,11 @@ def puzzles(config: BertConfig, tokenizer: Tokenizer) -> list[Puzzle]:
             if len(ids) <= config.seq_len and unknown not in ids]
 
 
+def read(*names: str) -> str:
+    """Files of this folder, one after the other."""
+    return "".join((HERE / name).read_text(encoding="utf-8") for name in names)
+
+
 def document(content: bytes, title: str, passages: Sequence[Puzzle] = ()) -> str:
     """The HTML file: `page.html` with the style, the scripts and the bytes of `pack` put in.
 
@@ -100,11 +107,7 @@ def document(content: bytes, title: str, passages: Sequence[Puzzle] = ()) -> str
     if len(coded) > LONGEST_TEXT:
         raise InputError(f"The model takes {len(coded):,} characters, a browser holds at most "
                          f"{LONGEST_TEXT:,}; pass --weights int8, or a smaller model.")
-
-    def read(*names: str) -> str:
-        return "".join((HERE / name).read_text(encoding="utf-8") for name in names)
-
     listed = json.dumps(passages, ensure_ascii=False).replace("<", r"\u003c")  # no tag can end it
     return Template(read("page.html")).substitute(
-        title=html.escape(title), style=read("page.css"), puzzles=listed, worker=read(*INSIDE),
-        script=read(*OUTSIDE), model=coded)
+        title=html.escape(title), style=read("page.css"), body=read("body.html"), puzzles=listed,
+        worker=read(*INSIDE), script=read(*INSTRUMENT, "file.js"), model=coded)

@@ -3,12 +3,14 @@
 //
 //     drawPassage(element, { words, holes, selected });  drawCard(element, hole);
 //
-// words: [{ key, after, wide, parts: [{ position, end, pieces, hole, heat }] }], chunks of a text
-//     between spaces. pieces: texts; hole: an index of holes, or -1; heat: { step: 1..5, figure }
-//     or null. position: -1 for what cannot be hidden, such as a comma.
+// words: [{ key, after, wide, parts: [{ position, end, pieces, hole, heat, read }] }], chunks of a
+//     text between spaces. pieces: texts; hole: an index of holes, or -1; heat: { step: 1..5,
+//     figure } or null; read: { share, figure } or null, what a head reads there. position: -1 for
+//     what cannot be hidden, such as a comma.
 // holes: [{ position, number, guesses: [[token, share], ...], truth: { text, rank, share } or null,
-//     right: true, false or null, blank, placed, yours, revealed }]. blank: the model's guess is
-//     not told yet. placed: a guess that was put into the text. yours: { text, right } or null.
+//     right: true, false or null, blank, placed, yours, revealed, other }]. blank: the model's guess
+//     is not told yet. placed: a guess that was put into the text. yours: { text, right } or null.
+//     other: { name, guesses, right } of a second model, or null.
 // Text is only ever set by textContent, so that no token becomes markup.
 
 "use strict";
@@ -57,13 +59,23 @@ function keyed(parent, items, keyOf, draw) {
 
 // What a slot says to those who do not see it.
 function said(hole) {
-  const { number, blank, guesses, placed, truth, right, yours, revealed } = hole;
+  const { number, blank, guesses, placed, truth, right, yours, revealed, other } = hole;
   const [first] = guesses;
   const own = yours ? `, you said ${yours.text}${TOLD[yours.right]}` : "";
   if (placed !== null) return `hole ${number}, you put ${plain(placed)} here`;
   if (blank || !first) return `hole ${number}, to be guessed${own}`;
   const told = truth && revealed ? `, the true word is ${truth.text}` : "";
-  return `hole ${number}${own}, guess ${plain(first[0])} ${percent(first[1])}${TOLD[right]}${told}`;
+  const second = other ? `, ${other.name}: ${plain(other.guesses[0][0])} `
+    + `${percent(other.guesses[0][1])}${TOLD[other.right]}` : "";
+  return `hole ${number}${own}, guess ${plain(first[0])} ${percent(first[1])}${TOLD[right]}`
+    + `${second}${told}`;
+}
+
+// What a word or a slot says to those who do not see it, or null where its text says all.
+function label({ pieces, heat, read }, hole) {
+  const told = [hole ? said(hole) : pieces.join(""), ...(!hole && heat ? [heat.figure] : []),
+    ...(read ? [`read ${read.figure}`] : [])];
+  return hole || told.length > 1 ? told.join(", ") : null;
 }
 
 // The line below a slot: what you said, and the truth once it is told.
@@ -73,22 +85,36 @@ function under({ truth, right, yours, revealed }) {
   return [...own, ...known].join(" · ");
 }
 
-// A hole: what is guessed, how sure, a bar as long as that; the line and the mark tell right from
-// wrong, so that no colour has to.
-function drawSlot(hole) {
-  const { number, blank, guesses: [first], placed, right } = hole;
-  const open = blank || !first, share = open || placed !== null ? 0 : first[1];
-  const word = placed !== null ? plain(placed) : open ? "" : plain(first[0]);
-  const figure = placed !== null ? "✎" : open ? String(number) : percent(share);
-  const bar = make("span", { class: "bar", style: `width: ${(100 * share).toFixed(1)}%` });
-  const below = under(hole);
+// A guess, its share, a bar as long as that; the line and the mark tell right from wrong, so that no
+// colour has to.
+function drawGuess([token, share], right) {
   return [
-    make("span", { class: "guess" }, word || "\u2003\u2003"),
-    make("span", { class: "figure" }, placed === null && !open && MARKS[right]
-      ? `${figure} ${MARKS[right]}` : figure),
-    make("span", { class: "track" }, bar),
+    make("span", { class: "guess" }, plain(token)),
+    make("span", { class: "figure" }, MARKS[right] ? `${percent(share)} ${MARKS[right]}` : percent(share)),
+    make("span", { class: "track" },
+      make("span", { class: "bar", style: `width: ${(100 * share).toFixed(1)}%` })),
+  ];
+}
+
+// A hole: its guess, or your own; below it that of a second model, and the truth.
+function drawSlot(hole) {
+  const { number, blank, guesses: [first], placed, right, other } = hole;
+  const below = under(hole), own = (word, figure) => [
+    make("span", { class: "guess" }, word), make("span", { class: "figure" }, figure)];
+  return [
+    ...(placed !== null ? own(plain(placed), "✎") : blank || !first
+      ? own("\u2003\u2003", String(number)) : drawGuess(first, right)),
+    ...(other && !blank && placed === null ? [make("span", {
+      class: ["other", { true: "right", false: "wrong", null: "" }[other.right]].join(" ") },
+    ...drawGuess(other.guesses[0], other.right))] : []),
     ...(below ? [make("span", { class: "truth" }, below)] : []),
   ];
+}
+
+// What a head reads here: a stroke as strong as that, and the figure.
+function drawRead({ read }) {
+  return read ? [make("span", { class: "read", style: `--read: ${read.share.toFixed(3)}` },
+    make("span", {}, read.figure))] : [];
 }
 
 // One word that can be hidden, one hole, or signs that are neither; `old` is drawn over if given.
@@ -99,25 +125,27 @@ function drawPart(part, hole, selected, old) {
   if (hole) {
     kinds.push("hole", hole.right === true && !hole.blank && "right",
       hole.right === false && !hole.blank && "wrong", (hole.blank || !hole.guesses.length) && "open",
-      hole.placed !== null && "placed", selected && "selected");
-    key = JSON.stringify(hole);
-    children = () => drawSlot(hole);
+      hole.placed !== null && "placed", selected && "selected",
+      hole.other && !hole.blank && "two");
+    key = JSON.stringify([hole, part.read]);
+    children = () => [...drawSlot(hole), ...drawRead(part)];
   } else {
     kinds.push(part.position >= 0 && "word", part.heat && `heat heat-${part.heat.step}`);
-    key = JSON.stringify([part.pieces, part.heat]);
+    key = JSON.stringify([part.pieces, part.heat, part.read]);
     children = () => [
       ...part.pieces.map((text) => make("span", { class: "piece" }, text)),
       ...(part.heat ? [make("span", { class: "figure" }, part.heat.figure)] : []),
+      ...drawRead(part),
     ];
   }
-  const text = part.pieces.join(""), can = hole || part.position >= 0;
+  const can = hole || part.position >= 0;
   set(element, {
     class: kinds.filter(Boolean).join(" "), role: can ? "button" : null,
     tabindex: can ? element.getAttribute("tabindex") ?? "-1" : null,
     "data-position": can ? part.position : null, "data-hole": hole ? hole.number : null,
     "data-below": hole ? under(hole) || null : null,  // as wide as that the slot has to be
     "aria-pressed": can ? String(Boolean(hole)) : null, dir: hole ? "auto" : null,
-    "aria-label": hole ? said(hole) : part.heat ? `${text}, ${part.heat.figure}` : null,
+    "aria-label": label(part, hole),
   });
   if (element.drawn !== key) {
     element.drawn = key;
@@ -138,7 +166,9 @@ function drawPassage(root, { words, holes, selected = -1 }) {
     });
     return element;
   });
-  set(root, { class: holes.some((hole) => hole.yours || hole.revealed) ? "passage told" : "passage" });
+  const kinds = ["passage", holes.some((hole) => hole.yours || hole.revealed) && "told",
+    holes.some((hole) => hole.other) && "two"];
+  set(root, { class: kinds.filter(Boolean).join(" ") });
   const parts = [...root.querySelectorAll("[role=button]")];
   const stop = parts.find((part) => part.tabIndex === 0);
   const wanted = root.querySelector(".selected") ?? stop ?? root.querySelector(".hole") ?? parts[0];
@@ -148,7 +178,7 @@ function drawPassage(root, { words, holes, selected = -1 }) {
 // Five guesses as numbered bars, and the true word with its rank. Each row carries data-choice,
 // so that one listener serves all.
 function drawCard(root, hole) {
-  const { guesses, truth, revealed, number, placed } = hole;
+  const { guesses, truth, revealed, number, placed, other } = hole;
   set(root, { "aria-label": `Guesses for hole ${number}` });
   const row = ([token, share], rank) => make("li", {}, make("button", {
     type: "button", "data-choice": rank, "aria-pressed": String(token === placed),
@@ -164,6 +194,8 @@ function drawCard(root, hole) {
     make("h2", {}, `Hole ${number}`),
     make("ol", {}, ...guesses.map(row)),
     ...(pinned ? [pinned] : []),
+    ...(other ? [make("p", { class: "pinned" }, `${other.name}: ${other.guesses.map(
+      ([token, share]) => `${plain(token)} ${percent(share)}`).join(", ")}`)] : []),
     make("p", { class: "acts" },
       ...(truth && !revealed ? [make("button", { type: "button", "data-do": "tell" }, "reveal")] : []),
       ...(placed !== null ? [make("button", { type: "button", "data-do": "lift" }, "take back")] : []),

@@ -1,213 +1,224 @@
-// The page: controls, keys and the game around passages (passage.js), drawn by draw.js.
+// The instrument: controls and the game around passages (passage.js), drawn by draw.js. It knows
+// neither the worker of a file (file.js) nor the kernel of a notebook (widget.js): what it asks goes
+// through `call`, which returns a promise, or fails with an Error of one sentence.
+//
+//     const page = new Instrument(root, call, { title, style, mask, layers, heads, models, puzzle });
+//     listen(page);  await page.begin(answer);
+//
+// root: the document or a shadow root around body.html. puzzle: makes the next puzzle, an answer to
+// a text with the places that are hidden. models: names, of which the first is asked.
 
 "use strict";
 
-const find = (selector) => document.querySelector(selector);
-const [status, card, reader, box] = ["[role=status]", "#card", "#reader", "#text"].map(find);
-const PUZZLES = JSON.parse(find("#puzzles").textContent);
-const FIRST = "the king went to the [MASK] .";
-const score = { you: 0, bert: 0, rounds: 0 };
-let panes = [], active = null, puzzle = -1;  // active: the passage that controls speak of
-
-// -- the worker: each question gets its answer, or an Error of one sentence ---------------------
-
-const source = new Blob([find("#worker").textContent], { type: "text/javascript" });
-const worker = new Worker(URL.createObjectURL(source));
-const waiting = new Map();
-
-function call(message) {
-  const number = waiting.size ? Math.max(...waiting.keys()) + 1 : 1;
-  return new Promise((resolve, reject) => {
-    waiting.set(number, { resolve, reject });
-    worker.postMessage({ number, ...message });
-  });
-}
-
-worker.onmessage = ({ data }) => {
-  const { resolve, reject } = waiting.get(data.number);
-  waiting.delete(data.number);
-  if (data.error) reject(new Error(data.error));
-  else resolve(data);
-};
-worker.onerror = () => say("This browser cannot compute the model.");
-
-// -- what is seen ---------------------------------------------------------------------------------
-
-function say(text, busy = false) {
-  status.textContent = text;
-  status.className = busy ? "busy" : "";
-}
-
-function draw() {
-  panes.forEach((pane) => pane.ids.length && pane.draw());
-  const { holes, selected } = active.facts(), hole = holes[selected];
-  const heat = panes.some((pane) => pane.heat.size);
-  find(".legend").hidden = !heat;
-  find("[data-do=reveal]").hidden = !panes.some((pane) => pane.list().some(canTell));
-  find("#score").hidden = !score.rounds;
-  find("#score").textContent = `you ${score.you} : BERT ${score.bert}`;
-  card.hidden = !hole || !(hole.blank || hole.guesses.length);
-  if (card.hidden) return;
-  const focused = document.activeElement?.dataset.choice;  // a redrawn button keeps the focus
-  (hole.blank ? drawTurn : drawCard)(card, hole);
-  if (focused !== undefined) card.querySelector(`[data-choice="${focused}"]`)?.focus();
-  place();
-}
-
-const canTell = (hole) => hole.rank && !hole.told && !hole.open;
-
-// The card stands beside the passage, or below its slot where there is no room beside.
-function place() {
-  const slot = active.root.querySelector(".selected"), desk = find("#desk").getBoundingClientRect();
-  if (!slot || card.hidden) return;
-  const at = slot.getBoundingClientRect(), sheets = find("#sheets").getBoundingClientRect();
-  const room = desk.width - sheets.width > 320;
-  const left = room ? sheets.width + 40 : Math.min(at.left - desk.left, desk.width - 300);
-  card.style.left = `${Math.max(0, left)}px`;
-  card.style.top = `${at.top - desk.top + (room ? -20 : at.height + 24)}px`;
-}
-
-// How the passage stands, in one line.
-function told() {
-  const holes = active.list();
-  if (!holes.length) return "The text has no [MASK] and no hidden word; click one.";
-  const open = holes.filter((hole) => hole.open).length;
-  if (open) return `You first: ${open} ${open === 1 ? "word" : "words"} to guess.`;
-  const known = holes.filter((hole) => hole.rank && hole.placed === null);
-  const right = known.filter((hole) => hole.rank[0] === 1).length;
-  if (active.game) return `You ${score.you} : BERT ${score.bert}. Next puzzle?`;
-  return known.length ? `BERT has ${right} of ${known.length} right.` : "";
-}
-
-// Runs what takes a moment: busy is shown, an error is one sentence, and all is drawn at the end.
-async function during(text, work) {
-  say(text, true);
-  active.root.setAttribute("aria-busy", "true");
-  const pane = active;
-  try {
-    if (await work(pane) !== false) say(told());
-  } catch ({ message }) {
-    say(message);
+class Instrument {
+  constructor(root, call, { title, style, mask, layers, heads, models = [], puzzle }) {
+    Object.assign(this, { root, call, title, style, puzzle });
+    this.find = (selector) => root.querySelector(selector);
+    [this.status, this.card, this.reader, this.box] =
+      ["[role=status]", "#card", "#reader", "#text"].map(this.find);
+    this.score = { you: 0, bert: 0, rounds: 0 };
+    this.panes = [...root.querySelectorAll(".passage")].map((pane) => new Passage(pane, call, mask));
+    [this.active] = this.panes;  // the passage that controls speak of
+    this.find("h1").textContent = title;
+    const pairs = Array.from({ length: layers * heads }, (_, n) => [Math.floor(n / heads), n % heads]);
+    this.find("#head").append(...pairs.map(([layer, head]) =>
+      make("option", { value: `${layer} ${head}` }, `layer ${layer}, head ${head}`)));
+    this.find("#rival").append(...models.slice(1).map((name) => make("option", { value: name }, name)));
+    this.find("#rival").parentElement.hidden = models.length < 2;
   }
-  pane.root.removeAttribute("aria-busy");
-  draw();
-}
 
-const guess = () => {
-  draw();
-  return during("Guessing.", (pane) => pane.guess());
-};
+  // -- what is seen ----------------------------------------------------------------------------
 
-async function read(text, from = "") {
-  await during("Guessing.", async (pane) => {
-    await pane.read(text);
-    pane.root.parentElement.querySelector(".source").textContent = from;
+  say(text, busy = false) {
+    this.status.textContent = text;
+    this.status.className = busy ? "busy" : "";
+  }
+
+  draw() {
+    this.panes.forEach((pane) => pane.ids.length && pane.draw());
+    const { holes, selected } = this.active.facts(), hole = holes[selected];
+    this.find(".legend").hidden = !this.panes.some((pane) => pane.heat.size);
+    this.find("[data-do=reveal]").hidden = !this.hidden().length;
+    this.find("#score").hidden = !this.score.rounds;
+    this.find("#score").textContent = this.points();
+    this.card.hidden = !hole || !(hole.blank || hole.guesses.length);
+    if (this.card.hidden) return;
+    const focused = this.root.activeElement?.dataset.choice;  // a redrawn button keeps the focus
+    (hole.blank ? drawTurn : drawCard)(this.card, hole);
+    if (focused !== undefined) this.card.querySelector(`[data-choice="${focused}"]`)?.focus();
+    this.place();
+  }
+
+  // The holes whose true word is known to the page and not told yet.
+  hidden() {
+    return this.panes.flatMap((pane) => pane.list()).filter((hole) => hole.rank && !hole.told);
+  }
+
+  points() {
+    return `you ${this.score.you} : BERT ${this.score.bert}`;
+  }
+
+  // The card stands beside the passage, or below its slot where there is no room beside.
+  place() {
+    const slot = this.active.root.querySelector(".selected");
+    const [desk, sheets] = ["#desk", "#sheets"].map((id) => this.find(id).getBoundingClientRect());
+    if (!slot || this.card.hidden) return;
+    const at = slot.getBoundingClientRect(), room = desk.width - sheets.width > 320;
+    const left = room ? sheets.width + 40 : Math.min(at.left - desk.left, desk.width - 300);
+    this.card.style.left = `${Math.max(0, left)}px`;
+    this.card.style.top = `${at.top - desk.top + (room ? -20 : at.height + 24)}px`;
+  }
+
+  // How the passage stands, in one line.
+  told() {
+    const holes = this.active.list();
+    if (!holes.length) return "The text has no [MASK] and no hidden word; click one.";
+    const open = holes.filter((hole) => hole.open).length;
+    if (open) return `You first: ${open} ${open === 1 ? "word" : "words"} to guess.`;
+    const known = holes.filter((hole) => hole.rank && hole.placed === null);
+    if (this.active.game) return `You ${this.score.you} : BERT ${this.score.bert}. Next puzzle?`;
+    const count = (which) => known.filter((hole) => which(hole)).length;
+    const rival = this.active.rival && known[0]?.other
+      ? `, ${this.active.rival} ${count((hole) => hole.other.right)}` : "";
+    return known.length
+      ? `BERT has ${count((hole) => hole.rank[0] === 1)}${rival} of ${known.length} right.` : "";
+  }
+
+  // Runs what takes a moment: busy is shown, an error is one sentence, and all is drawn at the end.
+  async during(text, work) {
+    const pane = this.active;
+    this.say(text, true);
+    pane.root.setAttribute("aria-busy", "true");
+    try {
+      const done = await work(pane);
+      if (done !== false) this.say(typeof done === "string" ? done : this.told());
+    } catch ({ message }) {
+      this.say(message);
+    }
+    pane.root.removeAttribute("aria-busy");
+    this.draw();
+  }
+
+  guess() {
+    this.draw();
+    return this.during("Guessing.", (pane) => pane.guess());
+  }
+
+  read(text) {
+    return this.during("Guessing.", async (pane) => this.take(pane, await pane.ask(text)));
+  }
+
+  begin(answer) {
+    return this.during("Guessing.", (pane) => this.take(pane, answer));
+  }
+
+  // A passage takes an answer to its text, and what there is to say of it; then it is guessed.
+  take(pane, answer) {
+    pane.take(answer);
+    pane.root.parentElement.querySelector(".source").textContent = answer.message ?? "";
     return pane.guess();
-  });
-}
+  }
 
-// -- the game ---------------------------------------------------------------------------------------
+  // -- attention ---------------------------------------------------------------------------------
 
-async function next(game = true) {
-  puzzle++;  // the same words are hidden for everybody, and others in the next round
-  const [from, text, seed] = PUZZLES[puzzle % PUZZLES.length] ?? ["", active.text, 0];
-  const pane = active;
-  await during("Guessing.", async () => {
-    await pane.read(text);
-    pane.root.parentElement.querySelector(".source").textContent = from;
-    pane.game = game;
-    pane.hideSome(seeded(seed + 100 * Math.floor(puzzle / (PUZZLES.length || 1))));
-    if (game) score.rounds++;
-    return pane.guess();
-  });
-  if (game) turn();
-}
+  // The underlay: how much the chosen head reads of each word, for the word or slot that is chosen.
+  async attend() {
+    const pane = this.active, [layer, head] = this.find("#head").value.split(" ").map(Number);
+    if (this.find("#head").value === "") {
+      this.panes.forEach((each) => each.reads.clear());
+      return this.draw();
+    }
+    return this.during("Reading.", async () => {
+      const ends = await pane.attend(layer, head);
+      return ends !== false && `Layer ${layer}, head ${head} reads for “${pane.spelled(pane.reading)}”; `
+        + `${percent(ends)} of it is at the two ends of the text.`;
+    });
+  }
 
-// On to the next hole that waits for a guess; its field has the focus.
-function turn() {
-  const hole = active.list().find(({ open }) => open);
-  active.selected = hole ? hole.position : -1;
-  draw();
-  if (hole) card.querySelector("input")?.focus({ preventScroll: true });
-  else find("[data-do=next]").focus();
-}
+  // -- the game ----------------------------------------------------------------------------------
 
-function settle(text) {
-  const hole = active.holes.get(active.selected), same = (word) => word.trim().toLowerCase();
-  if (!hole.rank) return;
-  const right = same(text) === same(active.truth(hole));
-  Object.assign(hole, { open: false, told: true, yours: text.trim() && { text: text.trim(), right } });
-  hole.yours ||= null;
-  score.you += right;
-  score.bert += hole.rank[0] === 1;
-  say(`It was ${active.truth(hole)}. ${told()}`);
-  turn();
-}
+  async next(game = true) {
+    if (this.dealing) return;  // a second press while a text is being read
+    this.dealing = true;
+    await this.during("Guessing.", async (pane) => {
+      const answer = await this.puzzle(pane);
+      const guessed = this.take(pane, answer);
+      if (game) {
+        pane.play();
+        this.score.rounds++;
+      }
+      return guessed;
+    });
+    this.dealing = false;
+    if (game) this.turn();
+  }
 
-// -- controls ---------------------------------------------------------------------------------------
+  // On to the next hole that waits for a guess; its field has the focus.
+  turn() {
+    const hole = this.active.list().find(({ open }) => open);
+    this.active.selected = hole ? hole.position : -1;
+    this.draw();
+    if (hole) this.card.querySelector("input")?.focus({ preventScroll: true });
+    else this.find("[data-do=next]").focus();
+  }
 
-function open(name, element) {
-  const button = find(`[data-do=${name}]`), shown = element.hidden;
-  element.hidden = !shown;
-  button.setAttribute("aria-expanded", String(shown));
-  return shown;
-}
+  settle(text) {
+    const pane = this.active, hole = pane.holes.get(pane.selected);
+    const same = (word) => word.trim().toLowerCase();
+    if (!hole.rank) return;
+    const right = same(text) === same(pane.truth(hole));
+    const yours = text.trim() ? { text: text.trim(), right } : null;
+    Object.assign(hole, { open: false, told: true, yours });
+    this.score.you += right;
+    this.score.bert += hole.rank[0] === 1;
+    this.say(`It was ${pane.truth(hole)}. ${this.told()}`);
+    this.turn();
+  }
 
-const kept = () => ({ facts: active.facts(),
-  score: score.rounds ? `you ${score.you} : BERT ${score.bert}` : told() });
+  // -- what is chosen ----------------------------------------------------------------------------
 
-const controls = {
-  text: () => {
-    if (!open("text", reader)) return;
-    box.value = active.text;
-    box.focus();
-  },
-  some: () => {
-    active.game = false;
-    active.hideSome();
-    guess();
-  },
-  next: () => next(),
-  more: () => open("more", find("#more")),
-  heat: () => during("Scoring.", (pane) => pane.score((done, all) => {
-    say(`Scoring word ${done} of ${all}.`, true);
-    pane.draw();
-  })),
-  beside: () => {
-    const second = find("#sheets > section:nth-child(2)"), shown = second.hidden;
-    second.hidden = !shown;
-    find("#sheets").classList.toggle("two", shown);
-    find("[data-do=beside]").setAttribute("aria-pressed", String(shown));
-    const text = active.text;
-    active = panes[shown ? 1 : 0];
-    if (!shown) return draw();
-    if (reader.hidden) controls.text();
-    return read(text).then(() => { box.value = text; });
-  },
-  picture: () => picture(kept().facts, { score: kept().score, heading: document.title,
-    style: getComputedStyle(document.documentElement),
-    rtl: /^\P{L}*[\u0590-\u08ff\ufb1d-\ufefc]/u.test(active.text) })
-    .toBlob((blob) => save(blob, "bert.png"), "image/png"),
-  file: () => save(new Blob([exported(active.root, kept().facts, find("#style").textContent,
-    document.title)], { type: "text/html" }), "bert-passage.html"),
-  words: () => navigator.clipboard.writeText(worded(kept().facts, kept().score))
-    .then(() => say("Copied."), () => say("This browser does not let a page copy; save it instead.")),
-  reveal: () => {
-    panes.forEach((pane) => pane.list().filter(canTell).forEach((hole) => { hole.told = true; }));
-    draw();
-  },
-  tell: () => { active.holes.get(active.selected).told = true; draw(); back(); },
-  lift: () => { const hole = active.holes.get(active.selected);
-    Object.assign(hole, { placed: null, placedId: null }); back(); guess(); },
-  show: () => { const at = active.selected; active.show(at); guess(); focus(at); },
-  close: () => { back(); active.selected = -1; draw(); },
-  pass: () => settle(""),
-};
+  focus(at) {
+    this.active.root.querySelector(`[data-position="${at}"]`)?.focus();
+  }
 
-const focus = (at) => active.root.querySelector(`[data-position="${at}"]`)?.focus();
-const back = () => focus(active.selected);
+  choose(choice) {
+    const hole = this.active.holes.get(this.active.selected);
+    if (hole && !hole.open && this.active.place(hole, choice)) this.guess();
+  }
 
-function choose(choice) {
-  const hole = active.holes.get(active.selected);
-  if (hole && !hole.open && active.place(hole, choice)) guess();
+  press(part) {
+    const pane = this.active, at = Number(part.dataset.position);
+    pane.reading = at;
+    if (pane.holes.has(at)) {
+      pane.selected = at;
+      this.draw();
+      if (pane.holes.get(at).open) this.card.querySelector("input")?.focus();
+    } else {
+      pane.hideWord(at);
+      pane.selected = at;
+      pane.heat.clear();
+      this.guess().then(() => this.follow());
+      this.focus(at);
+      return;
+    }
+    this.follow();
+  }
+
+  // The underlay goes along with what is chosen.
+  follow() {
+    if (this.find("#head").value !== "") this.attend();
+  }
+
+  select(at) {
+    this.active.reading = at;
+    this.active.selected = this.active.holes.has(at) ? at : -1;
+    this.draw();
+    this.follow();
+  }
+
+  // The passage in which a word was chosen is the one that controls speak of.
+  enter(root) {
+    this.active = this.panes.find((pane) => pane.root === root);
+    this.panes.forEach((pane) => { if (pane !== this.active) pane.selected = -1; });
+  }
 }

@@ -1,8 +1,8 @@
-// A text, its holes and what the model says about them. It asks the worker through `call` and draws
-// with draw.js; the only module that knows both.
+// A text, its holes and what the model says about them. It asks a worker or a kernel through `call`
+// and draws with draw.js; the only module that knows both. The answers are those of worker.js.
 //
 //     const passage = new Passage(element, call, mask);
-//     await passage.read(text);  passage.toggle(position);  await passage.guess();
+//     passage.take(await passage.ask(text));  passage.hideWord(3);  await passage.guess();
 
 "use strict";
 
@@ -24,19 +24,31 @@ function seeded(seed) {
 class Passage {
   constructor(root, call, mask) {
     Object.assign(this, { root, call, mask, text: "", ids: [], holes: new Map(), heat: new Map(),
-      selected: -1, game: false, generation: 0, newest: 0 });
+      reads: new Map(), selected: -1, reading: 1, rival: "", game: false, generation: 0, newest: 0 });
   }
 
-  // Takes a text; the holes are its [MASK]s. Throws an Error of one sentence, and then all is kept.
-  async read(text) {
-    const { ids, tokens, offsets } = await this.call({ guess: text, positions: [] });
-    Object.assign(this, { text, ids, tokens, offsets, game: false, selected: -1 });
+  // A text in pieces. Fails with an Error of one sentence, and then all is kept.
+  async ask(text) {
+    return { text, ...await this.call({ guess: text, positions: [] }) };
+  }
+
+  // Takes such an answer; the holes are its [MASK]s, the places in `hidden`, and those that `seed`
+  // draws.
+  take({ text, ids, tokens, offsets, hidden = [], seed = null }) {
+    Object.assign(this, { text, ids, tokens, offsets, game: false, selected: -1, reading: 1 });
     this.generation++;
     this.newest++;  // what was asked of the old text is of no use
-    this.heat.clear();
-    this.holes.clear();
+    [this.heat, this.reads, this.holes].forEach((map) => map.clear());
     this.words = this.cut();
     ids.forEach((id, position) => id === this.mask && this.hide(position));
+    hidden.forEach((position) => this.hide(position));
+    if (seed !== null) this.hideSome(seeded(seed));
+  }
+
+  // You guess first.
+  play() {
+    this.game = true;
+    this.holes.forEach((hole) => { hole.open = true; });
   }
 
   // Chunks between spaces, in these the words, in these the pieces. What stands between two tokens,
@@ -68,7 +80,7 @@ class Passage {
   hide(position) {
     const id = this.ids[position], known = id !== this.mask;
     this.holes.set(position, { position, id: known ? id : null, guesses: [], choices: [], rank: null,
-      placed: null, placedId: null, yours: null, told: false, open: this.game });
+      other: null, placed: null, placedId: null, yours: null, told: false, open: this.game });
   }
 
   show(position) {
@@ -111,12 +123,32 @@ class Passage {
   async guess() {
     const number = ++this.newest;
     const holes = this.list().filter((hole) => hole.placed === null);
-    const answer = await this.call({ guess: this.asked(), positions: holes.map((h) => h.position),
-      truths: holes.map((hole) => hole.id) });
+    const question = { guess: this.asked(), positions: holes.map((hole) => hole.position),
+      truths: holes.map((hole) => hole.id) };
+    const answer = await this.call(question), { rival } = this;
+    const other = rival ? await this.call({ ...question, model: rival }) : null;
     if (number !== this.newest) return false;
     holes.forEach((hole, k) => Object.assign(hole, {
-      guesses: answer.guesses[k], choices: answer.choices[k], rank: answer.ranks[k] }));
+      guesses: answer.guesses[k], choices: answer.choices[k], rank: answer.ranks[k],
+      other: other && { name: rival, guesses: other.guesses[k],
+        right: other.ranks[k] ? other.ranks[k][0] === 1 : null } }));
     return true;
+  }
+
+  // How much a head reads of each word for the one at `reading`: shares, kept until the next text.
+  // Returns what is left for the two ends of the text. False: something newer was asked meanwhile.
+  async attend(layer, head) {
+    const number = ++this.newest, { reading: row } = this;
+    const { attention } = await this.call({ guess: this.asked(), positions: [], layer, row });
+    if (number !== this.newest) return false;
+    const T = this.ids.length, shares = Array.from(attention).slice(head * T, (head + 1) * T);
+    this.reads = new Map(shares.entries());
+    return shares[0] + shares[T - 1];
+  }
+
+  // The text of a token, as the status line names it.
+  spelled(position) {
+    return this.holes.has(position) ? "[MASK]" : plain(this.tokens[position]);
   }
 
   // Every word hidden in turn: how probable it is. `step(done, all)` is told on the way.
@@ -164,10 +196,10 @@ class Passage {
 
   // A hole as draw.js reads it.
   fact(hole, index) {
-    const { position, guesses, rank, placed, yours, told, open } = hole;
+    const { position, guesses, rank, placed, yours, told, open, other } = hole;
     const truth = rank && { text: this.truth(hole), rank: rank[0], share: rank[1] };
     return { position, number: index + 1, guesses, truth, placed, yours, revealed: told, blank: open,
-      right: rank ? rank[0] === 1 : null };
+      right: rank ? rank[0] === 1 : null, other };
   }
 
   facts() {
@@ -178,10 +210,15 @@ class Passage {
       return { step: 1 + [0.5, 0.2, 0.05, 0.01].filter((edge) => share < edge).length,
         figure: percent(share) };
     };
+    const read = (pieces) => {  // a word is read as much as its pieces together
+      const share = pieces.reduce((sum, piece) => sum + (this.reads.get(piece.at) ?? 0), 0);
+      return share < 0.01 ? null : { share, figure: percent(share) };
+    };
     const words = this.words.map(({ at, parts, after }) => {
       const cut = parts.flatMap((part) => part.pieces.some((piece) => index.has(piece.at))
-        ? part.pieces.map((piece) => ({ at: piece.at, pieces: [piece.text], position: piece.at }))
-        : [{ at: part.at, pieces: part.pieces.map(({ text }) => text),
+        ? part.pieces.map((piece) => ({ at: piece.at, pieces: [piece.text], position: piece.at,
+          read: read([piece]) }))
+        : [{ at: part.at, pieces: part.pieces.map(({ text }) => text), read: read(part.pieces),
           position: this.can(part) ? part.at : -1 }]);
       const wide = columns(parts.flatMap((p) => p.pieces).map((p) => p.text).join("")) > WIDE;
       return { key: `${this.generation}:${at}`, after, wide, parts: cut.map((part) => ({

@@ -118,7 +118,7 @@ function exported(root, facts, css, title) {
   const list = make("ol", { class: "list" }, ...facts.holes.map((hole) => make("li", {},
     hole.blank ? "not guessed yet"
       : hole.guesses.map(([token, share]) => `${plain(token)} ${percent(share)}`).join(", "))));
-  const main = make("main", {}, make("h1", {}, title), copy, list);
+  const main = make("main", { class: "page" }, make("h1", {}, title), copy, list);
   page.body.append(page.importNode(main, true));
   return `<!doctype html>\n${page.documentElement.outerHTML}`;
 }

@@ -2,7 +2,7 @@
 // its answer then carries, too; what is wrong comes back as { number, error: "One sentence." }.
 //
 //     { load: base64 }  ->  { loaded: { words, longest, mask, layers, heads } }
-//     { guess: text or ids, positions, top, layer, truths }
+//     { guess: text or ids, positions, top, layer, row, truths }
 //         ->  { guesses: [[[token, probability], ...], ...], choices, ranks, positions, ids, tokens,
 //               offsets, attention }
 //
@@ -10,7 +10,7 @@
 // position come the `top` (5) best tokens; choices: the ids of these. ranks: of the ids in `truths`,
 // one or null for each position, [rank, probability], where rank 1 is the best. offsets: the letters
 // [start, end] of each token in a text. attention: the weights [H, T, T] of a `layer` if one is
-// named, rows that sum to 1.
+// named, rows that sum to 1; of one `row` only, [H, T], if that is named, too.
 
 let model = null, wordPiece = null;
 
@@ -43,7 +43,14 @@ function rank(shares, id) {
   return [1 + shares.reduce((count, share) => count + (share > shares[id]), 0), shares[id]];
 }
 
-function guess({ guess: asked, positions, top = 5, layer = -1, truths = [] }) {
+// The weights [H, T, T] of one reader: [H, T].
+function rowOf(attention, row, T) {
+  const heads = attention.length / T / T;
+  return Float32Array.from({ length: heads * T },
+    (_, n) => attention[(Math.floor(n / T) * T + row) * T + n % T]);
+}
+
+function guess({ guess: asked, positions, top = 5, layer = -1, row = null, truths = [] }) {
   check(model, "There is no model yet; load one first.");
   const { seq_len: longest, n_layer: layers } = model.about.config, V = wordPiece.vocab.length;
   const typed = typeof asked === "string";
@@ -59,7 +66,9 @@ function guess({ guess: asked, positions, top = 5, layer = -1, truths = [] }) {
   check(integer(layer, -1, layers), `The layers are 0 to ${layers - 1}.`);
   check(Array.isArray(truths) && truths.every((id) => id === null || integer(id, 0, V)),
     `A true word is no id below ${V}.`);
-  const { logits, attention } = model.forward(ids, positions, layer);
+  check(row === null || integer(row, 0, T), `The row is none of the text's, which are 0 to ${T - 1}.`);
+  const { logits, attention: weights } = model.forward(ids, positions, layer);
+  const attention = weights && row !== null ? rowOf(weights, row, T) : weights;
   const shares = positions.map((_, k) => softmax(logits.subarray(k * V, (k + 1) * V)));
   const choices = shares.map((row) => best(row, top));
   const guesses = choices.map((order, k) => order.map((id) => [wordPiece.vocab[id], shares[k][id]]));
