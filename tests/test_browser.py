@@ -214,13 +214,13 @@ def test_a_puzzle_is_given_up_and_two_models_answer_in_one_slot(page, widget):
     widget.get_by_role("button", name="next puzzle").click()
     expect(widget.locator(".source").first).to_contain_text("kept for testing")
     expect(widget.get_by_label("Your word")).to_be_focused()
-    widget.get_by_role("button", name="reveal").click()
+    widget.get_by_role("button", name="give up").click()
     expect(widget.locator(".hole.open")).to_have_count(0)
     expect(widget.locator("#score")).to_have_text("you 0 : BERT 0")
     more(widget).get_by_label("compare with").select_option(index=1)
     holes = widget.locator(".hole").count()
     expect(widget.locator(".hole .other .guess")).to_have_count(holes)
-    expect(widget.get_by_role("status")).to_contain_text("first steps ")
+    expect(widget.get_by_role("status")).to_contain_text(" right, first steps (below) ")
     shot(page, "puzzle")
 
 

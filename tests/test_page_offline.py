@@ -206,9 +206,9 @@ def test_the_worker_tells_what_the_model_is_and_answers(page, reference):
     model, tokenizer = reference
     content = pack(model, tokenizer)
     same, ids = unpacked(content, model.config), tokenizer.encode(TEXT)
-    loaded, typed, listed = talk(
+    loaded, typed, listed, read = talk(
         page, {"load": base64.b64encode(content).decode()}, {"guess": TEXT, "top": 97, "layer": 1},
-        {"guess": ids, "positions": [3, 1], "top": 2})
+        {"guess": ids, "positions": [3, 1], "top": 2}, {"guess": ids, "layer": 1, "row": 4})
     assert loaded["loaded"] == {"words": 97, "longest": 16, "mask": 4, "layers": 2, "heads": 4}
     assert typed["ids"] == listed["ids"] == ids and typed["tokens"] == tokenizer.tokens(ids)
     assert typed["positions"] == [2, 5] and listed["positions"] == [3, 1]
@@ -223,6 +223,7 @@ def test_the_worker_tells_what_the_model_is_and_answers(page, reference):
             assert math.isclose(share, true, abs_tol=1e-5)
     maps = attention_maps(same, torch.tensor([ids]))[1, 0]  # [H, T, T]
     assert torch.allclose(torch.tensor(typed["attention"]).view_as(maps), maps, atol=1e-5)
+    assert torch.allclose(torch.tensor(read["attention"]).view(4, -1), maps[:, 4], atol=1e-5)
     assert listed["attention"] is None
 
 
@@ -238,6 +239,7 @@ def test_the_worker_refuses_in_one_sentence_and_goes_on(page, reference):
         ({"guess": "a", "positions": "1"}, "which are 0 to 2"),
         ({"guess": "a", "top": 0}, "between 1 and 97"), ({"guess": "a", "top": 98}, "1 and 97"),
         ({"guess": "a", "layer": 2}, "layers are 0 to 1"), ({}, "neither text"),
+        ({"guess": "a", "layer": 1, "row": 3}, "which are 0 to 2"),
     ]
     early, *damaged, loaded, last, found = talk(
         page, {"guess": "a"}, {"load": "AAAA"}, {"load": "%"}, {"load": cut}, {"load": good},

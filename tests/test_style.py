@@ -78,6 +78,7 @@ def test_environment_and_project_are_in_step():
     pins = [line.split("- ")[1] for line in lines if "==" in line]
     wanted = project["dependencies"] + project["optional-dependencies"]["test"]
     assert sorted(pins) == sorted(wanted)
+    assert lines[-1].strip() == "- -e ."  # Binder looks for this spelling, and copies the package
     assert all("==" in requirement for requirement in wanted)
 
 

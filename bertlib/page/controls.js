@@ -55,9 +55,12 @@ const CONTROLS = {
       () => page.say("This browser does not let a page copy; save it instead.")),
   // In a game it gives the rest of a round up: nobody scores.
   reveal(page) {
-    page.hidden().forEach((hole) => Object.assign(hole, { told: true, open: false }));
+    const open = page.active.list().some((hole) => hole.open);
+    page.untold().forEach((hole) => Object.assign(hole, { told: true, open: false }));
+    if (open) page.active.selected = -1;
     page.say(page.told());
     page.draw();
+    if (open) page.find("[data-do=next]").focus();
   },
   tell(page) {
     page.active.holes.get(page.active.selected).told = true;

@@ -123,10 +123,10 @@ function drawPart(part, hole, selected, old) {
   const kinds = ["part"];
   let key, children;
   if (hole) {
-    kinds.push("hole", hole.right === true && !hole.blank && "right",
-      hole.right === false && !hole.blank && "wrong", (hole.blank || !hole.guesses.length) && "open",
-      hole.placed !== null && "placed", selected && "selected",
-      hole.other && !hole.blank && "two");
+    const told = !hole.blank && hole.placed === null;  // the model's guess stands there
+    kinds.push("hole", told && { true: "right", false: "wrong", null: "" }[hole.right],
+      (hole.blank || !hole.guesses.length) && "open", hole.placed !== null && "placed",
+      selected && "selected", told && hole.other && "two");
     key = JSON.stringify([hole, part.read]);
     children = () => [...drawSlot(hole), ...drawRead(part)];
   } else {
@@ -215,5 +215,6 @@ function drawTurn(root, hole) {
       make("button", {}, "guess")),
     make("p", { class: "acts" },
       make("button", { type: "button", "data-do": "pass" }, "pass"),
+      make("button", { type: "button", "data-do": "reveal" }, "give up"),
       make("button", { type: "button", "data-do": "close" }, "close")));
 }

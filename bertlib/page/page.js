@@ -12,7 +12,7 @@
 
 class Instrument {
   constructor(root, call, { title, style, mask, layers, heads, models = [], puzzle }) {
-    Object.assign(this, { root, call, title, style, puzzle });
+    Object.assign(this, { root, call, title, style, models, puzzle });
     this.find = (selector) => root.querySelector(selector);
     [this.status, this.card, this.reader, this.box] =
       ["[role=status]", "#card", "#reader", "#text"].map(this.find);
@@ -38,10 +38,11 @@ class Instrument {
     this.panes.forEach((pane) => pane.ids.length && pane.draw());
     const { holes, selected } = this.active.facts(), hole = holes[selected];
     this.find(".legend").hidden = !this.panes.some((pane) => pane.heat.size);
-    this.find("[data-do=reveal]").hidden = !this.hidden().length;
+    this.find("#line [data-do=reveal]").hidden = !this.untold().some((hole) => !hole.open);
     this.find("#score").hidden = !this.score.rounds;
     this.find("#score").textContent = this.points();
     this.card.hidden = !hole || !(hole.blank || hole.guesses.length);
+    this.find(".page").style.minHeight = "";
     if (this.card.hidden) return;
     const focused = this.root.activeElement?.dataset.choice;  // a redrawn button keeps the focus
     (hole.blank ? drawTurn : drawCard)(this.card, hole);
@@ -50,7 +51,7 @@ class Instrument {
   }
 
   // The holes whose true word is known to the page and not told yet.
-  hidden() {
+  untold() {
     return this.panes.flatMap((pane) => pane.list()).filter((hole) => hole.rank && !hole.told);
   }
 
@@ -58,7 +59,8 @@ class Instrument {
     return `you ${this.score.you} : BERT ${this.score.bert}`;
   }
 
-  // The card stands beside the passage, or below its slot where there is no room beside.
+  // The card stands beside the passage, or below its slot where there is no room beside; the page
+  // is long enough for it.
   place() {
     const slot = this.active.root.querySelector(".selected");
     const [desk, sheets] = ["#desk", "#sheets"].map((id) => this.find(id).getBoundingClientRect());
@@ -67,6 +69,9 @@ class Instrument {
     const left = room ? sheets.width + 40 : Math.min(at.left - desk.left, desk.width - 300);
     this.card.style.left = `${Math.max(0, left)}px`;
     this.card.style.top = `${at.top - desk.top + (room ? -20 : at.height + 24)}px`;
+    const page = this.find(".page"), { bottom } = this.card.getBoundingClientRect();
+    const fixed = getComputedStyle(this.card).position === "fixed";  // what holds the page may cut it
+    page.style.minHeight = fixed ? "" : `${bottom - page.getBoundingClientRect().top + 16}px`;
   }
 
   // How the passage stands, in one line.
@@ -78,10 +83,12 @@ class Instrument {
     const known = holes.filter((hole) => hole.rank && hole.placed === null);
     if (this.active.game) return `You ${this.score.you} : BERT ${this.score.bert}. Next puzzle?`;
     const count = (which) => known.filter((hole) => which(hole)).length;
-    const rival = this.active.rival && known[0]?.other
-      ? `, ${this.active.rival} ${count((hole) => hole.other.right)}` : "";
-    return known.length
-      ? `BERT has ${count((hole) => hole.rank[0] === 1)}${rival} of ${known.length} right.` : "";
+    const first = count((hole) => hole.rank[0] === 1), { rival } = this.active;
+    if (!known.length) return "";
+    return rival && known[0].other
+      ? `Of ${known.length}, ${this.models[0]} (above) has ${first} right, ${rival} (below) `
+        + `${count((hole) => hole.other.right)}.`
+      : `BERT has ${first} of ${known.length} right.`;
   }
 
   // Runs what takes a moment: busy is shown, an error is one sentence, and all is drawn at the end.
