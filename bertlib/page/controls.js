@@ -57,7 +57,7 @@ const CONTROLS = {
   reveal(page) {
     const open = page.active.list().some((hole) => hole.open);
     page.untold().forEach((hole) => Object.assign(hole, { told: true, open: false }));
-    if (open) page.active.selected = -1;
+    if (open) Object.assign(page.active, { selected: -1, game: false });
     page.say(page.told());
     page.draw();
     if (open) page.find("[data-do=next]").focus();
