@@ -237,7 +237,7 @@ def test_attention_lies_under_the_guesses(page, widget):
     ends = float(shares[2, 0] + shares[2, -1])
     expect(said).to_contain_text(f"{percent(ends)} of it is at the two ends")
     for place in range(1, 8):
-        figure = widget.locator(f".part[data-key^='{place}:'] .read span")
+        figure = widget.locator(f".part[data-key$=':{place}'] .read span")
         share = float(shares[2, place])
         expect(figure).to_have_count(int(share >= 0.01))
         assert share < 0.01 or figure.inner_text() == percent(share)

@@ -30,10 +30,16 @@ def test_int8_is_off_by_half_a_step_of_each_row_at_most(reference):
     model, _ = reference
     packed, weights = load_tensors(pack(*reference)), model.state_dict()
     del weights["head.decoder.weight"]  # tied: it is stored once
-    assert packed.keys() - {f"{name}.scale" for name in weights} == weights.keys()
+    coarse = {name for name in weights if weights[name].ndim == 2
+              and ("embeddings.token." in name or "feed_forward" in name)}
+    assert len(coarse) == 5  # the table, and two matrices in each of two blocks
+    assert packed.keys() == weights.keys() | {f"{name}.scale" for name in coarse}
     for name, wanted in weights.items():
         if wanted.ndim == 1:
             assert torch.equal(packed[name], wanted)
+            continue
+        if name not in coarse:
+            assert torch.equal(packed[name], wanted.bfloat16())
             continue
         scale = packed[f"{name}.scale"][:, None]
         assert packed[name].dtype == torch.int8 and packed[name].abs().max() == 127
@@ -58,14 +64,14 @@ def test_bf16_is_pytorchs_bfloat16_and_a_decoder_of_its_own_is_kept(reference):
 def test_a_row_of_zeros_stays_one(tokenizer):
     model = BertForMaskedLM(BertConfig.preset("bert", vocab_size=len(tokenizer), n_layer=1))
     packed = load_tensors(pack(model, tokenizer))
-    assert not packed["encoder.blocks.0.attention.output.weight"].any()
-    assert not packed["encoder.blocks.0.attention.output.weight.scale"].any()
+    assert not packed["encoder.blocks.0.feed_forward.down.weight"].any()
+    assert not packed["encoder.blocks.0.feed_forward.down.weight.scale"].any()
 
 
-def test_a_model_takes_a_byte_a_weight_and_always_the_same_bytes(tokenizer):
+def test_a_model_takes_little_more_than_a_byte_a_weight_and_always_the_same_bytes(tokenizer):
     model = BertForMaskedLM(BertConfig.preset("bert", vocab_size=len(tokenizer)))
     content = pack(model, tokenizer)
-    assert model.n_parameters() < len(content) < 1.1 * model.n_parameters()
+    assert model.n_parameters() < len(content) < 1.3 * model.n_parameters()
     assert content == pack(model, tokenizer)
 
 

@@ -1,12 +1,13 @@
 """The shipped model in a page: the same first guesses as PyTorch's."""
 
+import pytest
 import torch
 from chromium import needs_chromium
 from packed import Engine, new_tab
 from test_tokens import paragraphs
 
 from bertlib.huggingface import MODEL, load
-from bertlib.page import pack
+from bertlib.page import WEIGHTS, pack
 
 pytestmark = needs_chromium
 FIRST_OF_EACH = """(questions) => questions.map(([ids, positions]) => {
@@ -19,7 +20,8 @@ FIRST_OF_EACH = """(questions) => questions.map(([ids, positions]) => {
 HOLES, EACH = 1_000, 10
 
 
-def test_bf16_keeps_99_of_100_first_guesses_of_the_shipped_model(browser):
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_99_of_100_first_guesses_of_the_shipped_model_stay(browser, weights):
     """At 1,000 holes, ten in a text of the corpus, against PyTorch in float32."""
     model, tokenizer = load(MODEL)
     torch.manual_seed(0)
@@ -33,10 +35,10 @@ def test_bf16_keeps_99_of_100_first_guesses_of_the_shipped_model(browser):
             wanted += model(ids, places).logits.argmax(1).tolist()
         questions.append((ids[0].tolist(), places.tolist()))
     tab = new_tab(browser)
-    engine = Engine(tab, pack(model, tokenizer, "bf16"))
+    engine = Engine(tab, pack(model, tokenizer, weights))
     found = [first for row in engine.tab.evaluate(FIRST_OF_EACH, questions) for first in row]
     same = sum(map(int.__eq__, wanted, found))
-    print(f"bf16: {same} of {len(wanted):,} first guesses are PyTorch's")
+    print(f"{weights}: {same} of {len(wanted):,} first guesses are PyTorch's")
     assert len(wanted) == HOLES and same >= 990
     assert tab.errors == [] and tab.outside == []
     tab.close()

@@ -60,7 +60,7 @@ BERT_PARTS: dict[str, dict[str, Any]] = {  # how "bert" differs with another par
 PRESETS |= {f"fast_{name}": PRESETS["fast"] | changes for name, changes in FAST_PARTS.items()}
 PRESETS |= {f"bert_{name}": PRESETS["bert"] | changes for name, changes in BERT_PARTS.items()}
 
-STEPS = dict(budget_minutes=0.0, max_iters=500)  # the same work on any machine
+STEPS = dict(budget_minutes=0.0, max_iters=1_000)  # the same work on any machine
 LONG = STEPS | dict(max_iters=2_000)
 WIDE = STEPS | dict(d_model=768, heads=12, n_layer=6, batch_size=16, max_iters=60)
 

@@ -32,6 +32,9 @@ Puzzle = tuple[str, str, int]  # where it is from, the text, the seed of the wor
 
 HERE = Path(__file__).parent
 WEIGHTS = ("int8", "bf16")
+# What bears int8: three quarters of all numbers. Of 1,000 first guesses of the shipped model it
+# changes 7; with attention and the head's transform, which hold what was told, it changed 43.
+BEARS_INT8 = ("embeddings.token.", "head.decoder.", "feed_forward.")
 TOLD = ("seq_len", "n_head", "n_layer", "norm_eps")  # to the page, of a model's shape
 INSIDE = ("engine.js", "wordpiece.js", "worker.js")  # what the worker reads
 INSTRUMENT = ("draw.js", "passage.js", "share.js", "page.js", "controls.js")
@@ -63,9 +66,9 @@ def by_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
 def pack(model: BertForMaskedLM, tokenizer: Tokenizer, weights: str = "int8") -> bytes:
     """A model and its words as the bytes that `engine.js` reads, in the format of safetensors.
 
-    Matrices are int8 with a float for each row, or bf16; norms and biases float32. What else there
-    is to know stands as JSON in the metadata, under "about". Raises `InputError` as
-    `check_published` does.
+    Matrices are bf16, or those of `BEARS_INT8` int8 with a float for each row; norms and biases
+    float32. What else there is to know stands as JSON in the metadata, under "about". Raises
+    `InputError` as `check_published` does.
     """
     check_published(model.config)
     tensors = {}
@@ -75,10 +78,10 @@ def pack(model: BertForMaskedLM, tokenizer: Tokenizer, weights: str = "int8") ->
             tensors[name] = numbers
         elif name == TIED and model.config.tied:
             continue
-        elif weights == "bf16":
-            tensors[name] = numbers.bfloat16()
-        else:
+        elif weights == "int8" and any(part in name for part in BEARS_INT8):
             tensors[name], tensors[f"{name}.scale"] = by_rows(numbers)
+        else:
+            tensors[name] = numbers.bfloat16()
     about = {"config": {name: getattr(model.config, name) for name in TOLD},
              "rules": tokenizer.rules.as_dict(), "vocab": tokenizer.vocab}
     return save(tensors, metadata={"about": json.dumps(about)})

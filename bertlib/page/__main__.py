@@ -15,7 +15,7 @@ def main(arguments: list[str] | None = None) -> None:
     parse.add_argument("output", type=Path, help="the HTML file to write")
     parse.add_argument("--model", type=Path, default=MODEL, help="a folder that holds a model")
     parse.add_argument("--weights", choices=WEIGHTS, default="bf16",
-                       help="bf16 (default) keeps the guesses, int8 halves the file")
+                       help="bf16 (default) keeps the guesses, int8 makes a smaller file")
     parse.add_argument("--title", help="what stands above it (What MODEL guesses)")
     given = parse.parse_args(arguments)
     check_output_folder(given.output.parent)
