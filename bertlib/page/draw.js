@@ -5,8 +5,8 @@
 //
 // words: [{ key, after, wide, parts: [{ position, end, pieces, hole, heat, read }] }], chunks of a
 //     text between spaces. pieces: texts; hole: an index of holes, or -1; heat: { step: 1..5,
-//     figure } or null; read: { share, figure } or null, what a head reads there. position: -1 for
-//     what cannot be hidden, such as a comma.
+//     figure } or null; read: { share, figure } or null, what a head reads there, the figure empty
+//     where it is little. position: -1 for what cannot be hidden, such as a comma.
 // holes: [{ position, number, guesses: [[token, share], ...], truth: { text, rank, share } or null,
 //     right: true, false or null, blank, placed, yours, revealed, other }]. blank: the model's guess
 //     is not told yet. placed: a guess that was put into the text. yours: { text, right } or null.
@@ -74,7 +74,7 @@ function said(hole) {
 // What a word or a slot says to those who do not see it, or null where its text says all.
 function label({ pieces, heat, read }, hole) {
   const told = [hole ? said(hole) : pieces.join(""), ...(!hole && heat ? [heat.figure] : []),
-    ...(read ? [`read ${read.figure}`] : [])];
+    ...(read?.figure ? [`read ${read.figure}`] : [])];
   return hole || told.length > 1 ? told.join(", ") : null;
 }
 
@@ -111,7 +111,7 @@ function drawSlot(hole) {
   ];
 }
 
-// What a head reads here: a stroke as strong as that, and the figure.
+// What a head reads here: a stroke as strong as that, and the figure where it is not empty.
 function drawRead({ read }) {
   return read ? [make("span", { class: "read", style: `--read: ${read.share.toFixed(3)}` },
     make("span", {}, read.figure))] : [];

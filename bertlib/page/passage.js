@@ -212,7 +212,7 @@ class Passage {
     };
     const read = (pieces) => {  // a word is read as much as its pieces together
       const share = pieces.reduce((sum, piece) => sum + (this.reads.get(piece.at) ?? 0), 0);
-      return share < 0.01 ? null : { share, figure: percent(share) };
+      return share < 0.01 ? null : { share, figure: share < 0.05 ? "" : percent(share) };
     };
     const words = this.words.map(({ at, parts, after }) => {
       const cut = parts.flatMap((part) => part.pieces.some((piece) => index.has(piece.at))
