@@ -72,9 +72,9 @@ def heads_cut() -> Picture:
     x = torch.tensor([[[10, 11, 12, 13], [20, 21, 22, 23]]])  # [B, T, D] = [1, 2, 4]
     heads = x.unflatten(-1, (2, -1)).transpose(1, 2)  # [B, H, T, D/H] = [1, 2, 2, 2]
     c = Canvas(700, 290, "How features are cut into heads", (
-        "Two tokens of four features, the tens tell the token. They are cut into two halves, and "
-        "the halves are regrouped by head: head 0 holds 10, 11 of the first token and 20, 21 of "
-        "the second, head 1 the rest. A view straight to that shape would give head 0 all of the "
+        "Two tokens of four features: 10 to 13 are the first, 20 to 23 the second. They are cut "
+        "into two halves, which are regrouped by head: head 0 holds 10, 11 of the first token and "
+        "20, 21 of the second, head 1 the rest. A view straight to that shape would give head 0 all of the "
         f"first token and nothing of the second. The model cuts {config.d_model} features into "
         f"{config.n_head} heads of {config.d_model // config.n_head}."))
     for left, shape in ((104, "[B, T, D]"), (315, "[B, T, H, D/H]"), (576, "[B, H, T, D/H]")):
@@ -94,7 +94,7 @@ def heads_cut() -> Picture:
     c.line((104, 142), (104, 210), (476, 210), dashed=True)
     c.text(290, 197, "only a view, to the same shape", size=12)
     c.text(290, 226, "✗ head 0 never sees the second token", size=12, fill=THEIRS)
-    c.text(24, 270, "Two tokens (the tens) of four features (the ones). The model cuts "
+    c.text(24, 270, "10 to 13 are the first token, 20 to 23 the second. The model cuts "
            f"D = {config.d_model} into H = {config.n_head} heads of "
            f"{config.d_model // config.n_head}.", size=12, fill=GREY, anchor="start")
     return c.picture()
