@@ -74,9 +74,10 @@ def heads_cut() -> Picture:
     c = Canvas(700, 290, "How features are cut into heads", (
         "Two tokens of four features: 10 to 13 are the first, 20 to 23 the second. They are cut "
         "into two halves, which are regrouped by head: head 0 holds 10, 11 of the first token and "
-        "20, 21 of the second, head 1 the rest. A view straight to that shape would give head 0 all of the "
-        f"first token and nothing of the second. The model cuts {config.d_model} features into "
-        f"{config.n_head} heads of {config.d_model // config.n_head}."))
+        "20, 21 of the second, head 1 the rest. A view straight to that shape would give head 0 "
+        "all of the first token and nothing of the second. The model cuts "
+        f"{config.d_model} features into {config.n_head} heads of "
+        f"{config.d_model // config.n_head}."))
     for left, shape in ((104, "[B, T, D]"), (315, "[B, T, H, D/H]"), (576, "[B, H, T, D/H]")):
         c.text(left, 26, shape, mono=True)
     _grid(c, 24, 70, x[0])
