@@ -109,7 +109,7 @@ WRONG = [
     (check_split, lambda x, h: x, "nothing was cut"),
     (check_split, lambda x, h: x.chunk(h, -1), "stack them"),
     (check_split, lambda x, h: torch.stack([x[..., :x.shape[-1] // h]] * h, 1), "same slice"),
-    (check_split, lambda x, h: split(x, 4 if x.shape[1] == 3 else 2 if x.shape[1] == 5 else 1),
+    (check_split, lambda x, h: split(x, 4 if x.shape[1] == 5 else 2 if x.shape[1] == 4 else 1),
      "the shape is (3, 1, 7, 15)"),
     (check_masked_weights, lambda s, m: (s + padding_bias(m)).softmax(-1) if s.shape[-1] == 4
      else s.softmax(-1), "the mask was not used"),
@@ -120,7 +120,8 @@ WRONG = [
     (check_entropy, lambda w: torch.special.entr(w).sum(-1) if w.shape[-1] == 4
      else w.sum(-1), "not for [1, 3, 7, 7]"),
     (check_split, lambda x, h: split(x, 4), "it stops with RuntimeError"),
-    (check_split, lambda x, h: split(x, 1), "the shape is (2, 1, 3, 8)"),
+    (check_split, lambda x, h: split(x, 1), "the shape is (2, 1, 5, 12)"),
+    (check_split, lambda x, h: split(x, 2), "always 2 heads"),
     (check_multi_head, lambda x, a, b, c, h, m: x @ c, "nothing was mixed"),
     (check_multi_head, lambda x, a, b, c, h, m: None, "end with return"),
     (check_multi_head, lambda *g: whole(*g, merge=lambda x: x), "heads are not merged"),

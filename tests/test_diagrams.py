@@ -35,7 +35,7 @@ ZOOMS = {"01": (longest_match,), "02": (masked_row,), "03": (one_query, heads_cu
          "04": (two_blocks,), "05": (masked_head,), "06": (training_loop,)}
 PICTURES = {"map": bert_map(), **{f"map {lesson}": bert_map(lesson) for lesson in LESSONS},
             **{make.__name__: make() for zooms in ZOOMS.values() for make in zooms},
-            "moving": one_query(moving=True), "teacher_and_student": teacher_and_student()}
+            "teacher_and_student": teacher_and_student()}
 NAME = "{http://www.w3.org/2000/svg}"
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 every_picture = pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
@@ -136,7 +136,7 @@ def test_any_viewer_can_show_it_and_a_screen_reader_can_say_it(picture):
     assert root.get("viewBox") == f"0 0 {root.get('width')} {root.get('height')}"
     assert (title.tag, told.tag) == (f"{NAME}title", f"{NAME}desc")
     assert picture.alt == f"{title.text}. {told.text}" and len(told.text) > 100
-    tags = {element.tag.removeprefix(NAME) for element in root.iter()} - {"animate"}
+    tags = {element.tag.removeprefix(NAME) for element in root.iter()}
     assert tags == {"svg", "title", "desc", "rect", "text", "path"} | (tags & {"circle"})
     names = {name for element in root.iter() for name in element.attrib}
     assert not names & {"style", "class", "id", "href"} and "url(" not in picture.svg
@@ -235,18 +235,6 @@ def test_the_query_finds_what_attention_returns():
     told = said(one_query())
     assert [t for t in told if t.startswith("0.")] == [f"{w:.2f}" for w in weights[-1]]
     assert f"({mixed[-1, 0]:.1f}, {mixed[-1, 1]:.1f})" in told
-
-
-def test_the_moving_picture_ends_as_the_still_one_and_moves_only_where_it_may():
-    still, moving = one_query(), one_query(moving=True)
-    bare = re.sub("<animate [^>]*/>", "", moving.svg)
-    assert ElementTree.canonicalize(bare) == ElementTree.canonicalize(still.svg)
-    page = picture_html(still, moving)
-    sources = re.findall(r'(?:src|srcset)="data:image/svg\+xml;base64,([^"]+)"', page)
-    assert [base64.b64decode(s).decode() for s in sources] == [still.svg, moving.svg, still.svg]
-    assert 'media="(prefers-reduced-motion: no-preference)" srcset=' in page
-    assert "<details>" in page and "open" not in page.split("<details")[1].split(">")[0]
-    assert "<animate" not in still.svg and "animate" in moving.svg
 
 
 def test_waves_tell_the_neighbour():

@@ -15,7 +15,7 @@ STORY = ["corpus", "tokens", "masking", "packing", "prepare_mlm_dataset", "data"
 PLUMBING = ["files", "limits", "commands", "records", "lines", "texts", "tables", "metrics",
             "vocab", "words", "dataset_header", "dataset_file", "dataset_folder", "device", "ranks",
             "interrupts", "states", "runlog", "runs", "page", "live", "contexts"]
-PICTURES = ["maps", "zoom_puzzle", "zoom_attention", "zoom_model"]  # figures of the whole story
+PICTURES = ["maps", "zoom_puzzle", "zoom_attention", "zoom_row", "zoom_model"]  # of the story
 LAST = ["checks", "bench"]  # nobody imports them
 ORDER = [*(f"plumbing.{name}" for name in PLUMBING), "figures", *STORY,
          *(f"figures.{name}" for name in PICTURES), *LAST]

@@ -47,7 +47,8 @@ def check_layer_norm(answer):
     eps = 0.3  # large, so that one sees where it stands
     right = F.layer_norm(x, (4,), gain, shift, eps)
     got = answer(x, gain, shift, eps)
-    wrong = mistakes(NORM_CHOICES, lambda choice: _norm(x, gain, shift, eps, choice), 3)
+    wrong = mistakes(NORM_CHOICES, lambda choice: _norm(x, gain, shift, eps, choice), 3,
+                     "; and ")
     expect(got, right, wrong | {"nothing was done to x": x},
            "over the last axis: subtract the mean, divide by the root of (variance + eps), times "
            "gain, plus shift")

@@ -138,15 +138,19 @@ def data_uri(svg: str) -> str:
 def picture_html(picture: Picture, moving: Picture | None = None) -> str:
     """An <img> with its alt text, and folded below it a twin that moves, if there is one.
 
-    Nothing moves before it is unfolded, nor where readers have asked their system for less motion.
+    Nothing moves before it is unfolded, nor, where a page keeps <picture>, for readers who have
+    asked their system for less motion: they see the still one there, too.
     """
-    image = (f'<img src="{data_uri(picture.svg)}" alt="{escape(picture.alt)}" '
-             f'width="{picture.width}">')
+    def image(shown: Picture) -> str:
+        return (f'<img src="{data_uri(shown.svg)}" alt="{escape(shown.alt)}" '
+                f'width="{shown.width}">')
+
     if moving is None:
-        return image
-    return (f"{image}<details><summary>The same, step by step (it moves, unless your system asks "
-            'for less motion)</summary><picture><source media="(prefers-reduced-motion: '
-            f'no-preference)" srcset="{data_uri(moving.svg)}">{image}</picture></details>')
+        return image(picture)
+    return (f"{image(picture)}<details><summary>The same, step by step (it moves for a minute, "
+            "unless your system asks for less motion)</summary><picture><source "
+            f'media="(prefers-reduced-motion: reduce)" srcset="{data_uri(picture.svg)}">'
+            f"{image(moving)}</picture></details>")
 
 
 def show_svg(picture: Picture, moving: Picture | None = None) -> None:
@@ -155,8 +159,10 @@ def show_svg(picture: Picture, moving: Picture | None = None) -> None:
     Tried with JupyterLab 4.6, light and dark, and nbconvert 7.17 (lab, classic, slides). An output
     of type image/svg+xml becomes an <img>, too, but one without alt text, and JupyterLab shows it
     only in a notebook that it trusts, hence not in one that was cloned and not yet run. Of this
-    HTML nothing is lost there but the motion. (nbconvert with --HTMLExporter.sanitize_html prints
-    the tag as text. GitHub was not tried: its viewer is said to keep <img> with data addresses,
-    karolzak/ipyplot #3, and to inline image/svg+xml through a cleaner, jupyter/nbviewer #1037.)
+    HTML nothing is lost there but the tag <picture>: the twin moves, once it is unfolded, whatever
+    the system asks for. Its time begins when it is unfolded (Chromium 156). (nbconvert with
+    --HTMLExporter.sanitize_html prints the tag as text. GitHub was not tried: its viewer is said
+    to keep <img> with data addresses, karolzak/ipyplot #3, and to inline image/svg+xml through a
+    cleaner, jupyter/nbviewer #1037.)
     """
     display({"text/html": picture_html(picture, moving), "text/plain": picture.alt}, raw=True)

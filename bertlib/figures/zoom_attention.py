@@ -1,35 +1,21 @@
 """Closer looks at attention: one query's way, the heads' cut, and how waves tell a neighbour.
 
-    show_svg(one_query(), one_query(moving=True))  # moves where readers have not asked for less
+    show_svg(one_query())
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from bertlib.attention import explicit_attention
-from bertlib.figures.diagram import BLUE, EDGE, PANEL, Canvas, Picture, Point, short
+from bertlib.figures.diagram import BLUE, EDGE, PANEL, Canvas, Picture, Point
 from bertlib.figures.maps import course
 from bertlib.figures.plots import GREY, OURS, THEIRS
 from bertlib.told import Told, turn, wave_table, wave_weights
 
 NAMES = ("the", "river", "bank")
 TOKENS = torch.tensor([[0.0, 0.0], [2.0, 0.0], [1.0, 1.0]])  # [T, 2], as in notebook 03
-SECONDS = 12  # of one round of the moving picture
-
-
-def appears(start: float) -> str:
-    """Markup: not there before a share of the round, then softly there to its end."""
-    return (f'<animate attributeName="opacity" values="0;0;1;1" keyTimes="0;{start:.3g};'
-            f'{start + 0.03:.3g};1" dur="{SECONDS}s" repeatCount="indefinite"/>')
-
-
-def grows(width: float, start: float) -> str:
-    """Markup: a bar that grows to its width."""
-    return (f'<animate attributeName="width" values="0;0;{short(width)};{short(width)}" keyTimes="'
-            f'0;{start:.3g};{start + 0.1:.3g};1" dur="{SECONDS}s" repeatCount="indefinite"/>')
 
 
 def pair(vector: Tensor, digits: int = 0) -> str:
@@ -37,11 +23,8 @@ def pair(vector: Tensor, digits: int = 0) -> str:
     return f"({', '.join(f'{value:.{digits}f}' for value in vector.tolist())})"
 
 
-def one_query(moving: bool = False) -> Picture:
-    """Lesson 03: one query meets all keys; scores, softmax, and the weighted sum of the values.
-
-    `moving`: the same, step by step in a round of 12 seconds.
-    """
+def one_query() -> Picture:
+    """Lesson 03: one query meets all keys; scores, softmax, and the weighted sum of the values."""
     query = TOKENS[-1:]  # [1, 2]
     mixed, weights = explicit_attention(query, TOKENS, TOKENS, scale=1.0)  # [1, 2], [1, T]
     scores = (query @ TOKENS.T)[0]  # [T]
@@ -50,44 +33,37 @@ def one_query(moving: bool = False) -> Picture:
         f"{', '.join(NAMES)}. A softmax turns the scores {', '.join(f'{s:.0f}' for s in scores)} "
         f"into the weights {', '.join(f'{w:.2f}' for w in weights[0])}, which sum to 1. The "
         f"values, each times its weight, add up to {pair(mixed[0], 1)}."))
-
-    def at(start: float) -> str:
-        return appears(start) if moving else ""
-
-    for x, words, start in ((56, "query", 0), (169, "keys", 0), (251, "1. q · k", 0.05),
-                            (405, "2. weights", 0.3), (516, "3. values", 0.5),
-                            (636, "their sum", 0.7)):
-        c.text(x, 28, words, bold=True, move=at(start) if start else "")
+    for x, words in ((56, "query"), (169, "keys"), (251, "1. q · k"), (405, "2. weights"),
+                     (516, "3. values"), (636, "their sum")):
+        c.text(x, 28, words, bold=True)
     c.box(16, 120, 80, 48)
     c.text(56, 135, NAMES[-1], bold=True)
     c.text(56, 153, pair(query[0]))
-    c.box(286, 56, 64, 176, "step", "softmax", move=at(0.26))
+    c.box(286, 56, 64, 176, "step", "softmax")
     for n in range(len(NAMES)):
-        _one_key(c, n, f"{scores[n]:.0f}", float(weights[0, n]), at, moving)
-    c.box(580, 120, 104, 48, "result", move=at(0.7))
-    c.text(632, 135, f"{NAMES[-1]}, mixed", bold=True, move=at(0.7))
-    c.text(632, 153, pair(mixed[0], 1), move=at(0.7))
+        _one_key(c, n, f"{scores[n]:.0f}", float(weights[0, n]))
+    c.box(580, 120, 104, 48, "result")
+    c.text(632, 135, f"{NAMES[-1]}, mixed", bold=True)
+    c.text(632, 153, pair(mixed[0], 1))
     c.text(16, 248, "Toy vectors: (how watery, how financial).", size=12, fill=GREY, anchor="start")
-    c.text(684, 248, "bank comes in undecided and leaves watery", size=12, fill=GREY, anchor="end",
-           move=at(0.75))
+    c.text(684, 248, "bank comes in undecided and leaves watery", size=12, fill=GREY, anchor="end")
     return c.picture()
 
 
-def _one_key(c: Canvas, n: int, score: str, weight: float, at: Callable[[float], str],
-             moving: bool) -> None:
+def _one_key(c: Canvas, n: int, score: str, weight: float) -> None:
     """The line of one token: its key, score, weight and value."""
-    y, width, turn, late = 86 + 58 * n, 120 * weight, 0.05 + 0.06 * n, 0.5 + 0.05 * n
-    c.line((96, 144), (121, y), move=at(turn))
+    y, width = 86 + 58 * n, 120 * weight
+    c.line((96, 144), (121, y))
     c.box(124, y - 16, 90, 32, "data", f"{NAMES[n]} {pair(TOKENS[n])}")
-    c.line((214, y), (233, y), move=at(turn + 0.02))
-    c.box(236, y - 16, 30, 32, "data", score, bold=True, move=at(turn + 0.02))
-    c.line((266, y), (283, y), move=at(0.26))
-    c.line((350, y), (363, y), move=at(0.29))
-    c.box(366, y - 11, width, 22, "bar", move=grows(width, 0.3) if moving else "")
-    c.text(372 + width, y, f"{weight:.2f}", anchor="start", move=at(0.42))
-    c.text(470, y, "×", size=15, move=at(late))
-    c.box(484, y - 16, 64, 32, "data", pair(TOKENS[n]), move=at(late))
-    c.line((548, y), (577, 136 + 8 * n), move=at(0.66))
+    c.line((214, y), (233, y))
+    c.box(236, y - 16, 30, 32, "data", score, bold=True)
+    c.line((266, y), (283, y))
+    c.line((350, y), (363, y))
+    c.box(366, y - 11, width, 22, "bar")
+    c.text(372 + width, y, f"{weight:.2f}", anchor="start")
+    c.text(470, y, "×", size=15)
+    c.box(484, y - 16, 64, 32, "data", pair(TOKENS[n]))
+    c.line((548, y), (577, 136 + 8 * n))
 
 
 def heads_cut() -> Picture:
@@ -96,11 +72,12 @@ def heads_cut() -> Picture:
     x = torch.tensor([[[10, 11, 12, 13], [20, 21, 22, 23]]])  # [B, T, D] = [1, 2, 4]
     heads = x.unflatten(-1, (2, -1)).transpose(1, 2)  # [B, H, T, D/H] = [1, 2, 2, 2]
     c = Canvas(700, 290, "How features are cut into heads", (
-        "Two tokens of four features, the tens tell the token. They are cut into two halves, and "
-        "the halves are regrouped by head: head 0 holds 10, 11 of the first token and 20, 21 of "
-        "the second, head 1 the rest. A view straight to that shape would give head 0 all of the "
-        f"first token and nothing of the second. The model cuts {config.d_model} features into "
-        f"{config.n_head} heads of {config.d_model // config.n_head}."))
+        "Two tokens of four features: 10 to 13 are the first, 20 to 23 the second. They are cut "
+        "into two halves, which are regrouped by head: head 0 holds 10, 11 of the first token and "
+        "20, 21 of the second, head 1 the rest. A view straight to that shape would give head 0 "
+        "all of the first token and nothing of the second. The model cuts "
+        f"{config.d_model} features into {config.n_head} heads of "
+        f"{config.d_model // config.n_head}."))
     for left, shape in ((104, "[B, T, D]"), (315, "[B, T, H, D/H]"), (576, "[B, H, T, D/H]")):
         c.text(left, 26, shape, mono=True)
     _grid(c, 24, 70, x[0])
@@ -118,7 +95,7 @@ def heads_cut() -> Picture:
     c.line((104, 142), (104, 210), (476, 210), dashed=True)
     c.text(290, 197, "only a view, to the same shape", size=12)
     c.text(290, 226, "✗ head 0 never sees the second token", size=12, fill=THEIRS)
-    c.text(24, 270, "Two tokens (the tens) of four features (the ones). The model cuts "
+    c.text(24, 270, "10 to 13 are the first token, 20 to 23 the second. The model cuts "
            f"D = {config.d_model} into H = {config.n_head} heads of "
            f"{config.d_model // config.n_head}.", size=12, fill=GREY, anchor="start")
     return c.picture()
