@@ -11,44 +11,38 @@ from bertlib.checks import predict as checks
 from bertlib.checks import same
 
 
-def beaten(x, y):
-    return (x > x.gather(1, y[:, None])).sum(1)
+def by_class(rank, group, k, size=None, keep=torch.le):
+    rows = []
+    for n in range(int(group.max()) + 1):
+        hit = keep(rank[group == n], k).double()
+        p = float(hit.mean())
+        rows.append((p, math.sqrt(p * (1 - p) / (size or len(hit)))))
+    return torch.tensor(rows)
 
 
-RANKS = [
-    (lambda x, y: torch.zeros_like(y), "zeros"),
-    (beaten, "count from 0"),
-    (lambda x, y: (x.argsort(1, descending=True) == y[:, None]).float().argmax(1), "from 0"),
-    (lambda x, y: 1 + (x < x.gather(1, y[:, None])).sum(1), "upside down"),
-    (lambda x, y: (x < x.gather(1, y[:, None])).sum(1), "upside down, and"),
-    (lambda x, y: x.argmax(1), "first guess itself"),
-    (lambda x, y: x.argsort(1, descending=True).gather(1, y[:, None])[:, 0], "argsort tells"),
-    (lambda x, y: x.softmax(1).gather(1, y[:, None])[:, 0], "not its rank"),
-    (lambda x, y: (x >= x.gather(1, y[:, None])).sum(1), "very same logit"),
-    (lambda x, y: (1 + beaten(x, y))[:, None], "shape"),
-    (lambda x, y: 1 + beaten(x, y) if len(x) != 2 else torch.tensor([1, 1]), "but not for [2, 4]"),
-    (lambda x, y: 1 + beaten(x.sub_(1), y), "x itself was changed"),
-    (lambda x, y: None, "returns nothing"),
-]
+def of_all(rank, group, k):
+    hits = torch.bincount(group[rank <= k], minlength=int(group.max()) + 1) / len(rank)
+    return torch.stack([hits, (hits * (1 - hits) / torch.bincount(group)).sqrt()], 1)
 
 
-def hits(x, y, k):
-    return (x.topk(k).indices == y[:, None]).float()
-
-
-TOP_K = [
-    (lambda x, y, k: 0.0, "still 0"),
-    (lambda x, y, k: hits(x, y, 1).mean(), "k is not used"),
-    (lambda x, y, k: hits(x, y, k)[:, -1].mean(), "at place k"),
-    (lambda x, y, k: (x.topk(k, largest=False).indices == y[:, None]).any(1).float().mean(),
-     "worst"),
-    (lambda x, y, k: (x.argsort(1)[:, :k] == y[:, None]).any(1).float().mean(), "worst"),
-    (lambda x, y, k: hits(x, y, k).mean(), "divide by the holes"),
-    (lambda x, y, k: hits(x, y, k).sum(), "a count"),
-    (lambda x, y, k: 100 * hits(x, y, k).sum() / len(y), "percent"),
-    (lambda x, y, k: hits(x, y, k - 1).any(1).float().mean(), "too few"),
-    (lambda x, y, k: hits(x, y, min(12, k + 1)).any(1).float().mean(), "too many"),
-    (lambda x, y, k: 1 - hits(x, y, k).any(1).float().mean(), "misses"),
+BY_CLASS = [
+    (lambda r, g, k: torch.zeros(int(g.max()) + 1, 2), "still zeros"),
+    (lambda r, g, k: by_class(r, g, 1), "k is not used"),
+    (lambda r, g, k: by_class(r, g, k, keep=torch.lt), "ranks begin with 1"),
+    (lambda r, g, k: by_class(r, g, k, keep=torch.eq), "only rank k itself"),
+    (lambda r, g, k: by_class(r, g, k, keep=torch.gt), "the misses"),
+    (lambda r, g, k: by_class(r, g, k, size=len(r)), "divides by all holes"),
+    (lambda r, g, k: by_class(r, g, k, size=1), "that of one hole"),
+    (lambda r, g, k: by_class(r, g, k) ** torch.tensor([1, 2]), "needs a root"),
+    (of_all, "shares are of all holes"),
+    (lambda r, g, k: by_class(r, g, k).flip(1), "turn them around"),
+    (lambda r, g, k: by_class(r, g, k).T, "should be a row"),
+    (lambda r, g, k: 100 * by_class(r, g, k), "percents"),
+    (lambda r, g, k: by_class(r, g, k)[:, 0], "the shape is (3,)"),
+    (lambda r, g, k: by_class(r, g, 3), "five and k = 6"),
+    (lambda r, g, k: by_class(r, g, k).abs() + 0.01, "a row for each class"),
+    (lambda r, g, k: by_class(r.sub_(1), g, k), "r itself was changed"),
+    (lambda r, g, k: None, "returns nothing"),
 ]
 
 
@@ -213,7 +207,7 @@ PIECES = [
     (lambda t, s: {"the": 0.5}, "four pairs"),
 ]
 
-WRONG = {checks.check_rank: RANKS, checks.check_top_k: TOP_K,
+WRONG = {checks.check_top_k_by_class: BY_CLASS,
          checks.check_calibration_error: CALIBRATION,
          checks.check_pseudo_log_likelihood: LIKELIHOOD, checks.check_merge_pieces: PIECES}
 
@@ -235,9 +229,10 @@ def in_one_batch(model, ids, mask):
     return float(logits.log_softmax(-1).gather(1, ids[places][:, None]).sum())
 
 
-def rank_by_sorting(logits, labels):
-    return [sorted(row, reverse=True).index(row[label]) + 1
-            for row, label in zip(logits.tolist(), labels.tolist(), strict=True)]
+def by_sums(rank, group, k):
+    count = torch.bincount(group)
+    p = torch.bincount(group[rank <= k], minlength=len(count)) / count
+    return torch.stack([p, (p * (1 - p) / count).sqrt()], 1)
 
 
 def floor_bins(confidence, right, bins):
@@ -250,9 +245,7 @@ def right_error_of(confidence, right, groups):
 
 
 RIGHT = [
-    (checks.check_rank, lambda x, y: 1 + beaten(x, y)), (checks.check_rank, rank_by_sorting),
-    (checks.check_top_k, lambda x, y, k: hits(x, y, k).sum() / len(y)),
-    (checks.check_top_k, lambda x, y, k: float((beaten(x, y) < k).double().mean())),
+    (checks.check_top_k_by_class, by_class), (checks.check_top_k_by_class, by_sums),
     (checks.check_calibration_error, right_error), (checks.check_calibration_error, floor_bins),
     (checks.check_calibration_error, lambda c, r, bins: calibration_error(calibration(c, r, bins))),
     (checks.check_pseudo_log_likelihood, likelihood),

@@ -1,4 +1,4 @@
-"""Checkers of notebook 08: rank of the truth, top-k, calibration, pseudo-log-likelihood, pieces."""
+"""Checkers of notebook 08: top-k by class, calibration, pseudo-log-likelihood, whole words."""
 
 import math
 from collections.abc import Callable
@@ -11,62 +11,50 @@ from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.checks import checker, expect, require, same
 
 
-@checker
-def check_rank(answer):
-    """`answer(logits [K, V], labels [K])` returns the rank of each true word, 1 for the best."""
-    logits = torch.randn(9, 11, generator=torch.Generator().manual_seed(0))
-    labels = torch.tensor([3, 0, 10, 7, 7, 2, 5, 9, 1])
-    own = logits.gather(1, labels[:, None])  # [K, 1]
-    right, low = 1 + (logits > own).sum(1), 1 + (logits < own).sum(1)
-    order = logits.argsort(1, descending=True)  # ids, the best first
-    expect(answer(logits.clone(), labels.clone()), right, {
-        "these are still zeros": torch.zeros_like(labels),
-        "the ranks count from 0; the first guess has rank 1": right - 1,
-        "the order is upside down: the worst word got rank 1": low,
-        "the order is upside down, and the ranks count from 0": low - 1,
-        "that is the first guess itself, an id; where does the true word stand?": order[:, 0],
-        "argsort tells which word stands at a place; you need the place at which a word stands":
-            order.gather(1, labels[:, None])[:, 0],
-        "that is the probability of the true word, not its rank":
-            logits.softmax(1).gather(1, labels[:, None])[:, 0],
-    }, "the rank is 1 + how many words have a higher logit")
-    tied = torch.tensor([[1.0, 3.0, 3.0, 0.0]] * 3)
-    expect(answer(tied, torch.tensor([2, 1, 0])), torch.tensor([1, 1, 3]),
-           hint="a word with the very same logit does not beat the truth; count only those that "
-                "are strictly above it")
-    expect(answer(logits[:2, :4].clone(), labels[:2]), 1 + (logits[:2, :4] > own[:2]).sum(1),
-           hint="right for logits [9, 11], but not for [2, 4]")
+def group_mistakes(rank: Tensor, group: Tensor, k: int) -> dict[str, Tensor]:
+    """Mistake in words -> the table [n, 2] that it returns; under "" the right one."""
+    n = int(group.max()) + 1
+    count = torch.bincount(group, minlength=n).double()
+
+    def share(keep: Tensor) -> Tensor:
+        return torch.stack([keep[group == one].double().mean() for one in range(n)])
+
+    def table(p: Tensor, size: Tensor | float = count, root: float = 0.5) -> Tensor:
+        return torch.stack([p, (p * (1 - p) / size)**root], 1)
+
+    p, whole = share(rank <= k), (rank <= k).double().mean()
+    return {
+        "": table(p),
+        "these are still zeros": torch.zeros(n, 2),
+        "only the first guess counts; k is not used": table(share(rank == 1)),
+        "ranks begin with 1: rank k itself is among the k best": table(share(rank < k)),
+        "only rank k itself counts; all up to k should": table(share(rank == k)),
+        "these are the misses": table(1 - p),
+        "all classes have the share of all holes": table(whole.expand(n)),
+        "the error needs a root": table(p, root=1.0),
+        "the error is that of one hole; divide p(1 - p) by the holes of the class":
+            table(p, 1.0),
+        "the error divides by all holes; divide by those of the class": table(p, len(rank)),
+        "shares are of all holes; divide by those of the class": table(p * count / len(rank)),
+        "error first, share second: turn them around": table(p).flip(1),
+        "each pair should be a row: [n, 2]": table(p).T,
+        "these are percents; return shares between 0 and 1": table(p) * 100,
+    }
 
 
 @checker
-def check_top_k(answer):
-    """`answer(logits [K, V], labels [K], k)` returns the share of true words among the k best."""
-    draw = torch.Generator().manual_seed(5)
-    logits, labels = torch.randn(40, 12, generator=draw), torch.arange(40) % 12
-    logits[torch.arange(40), labels] += 0.8
-    rank = 1 + (logits > logits.gather(1, labels[:, None])).sum(1)
-    worst = 1 + (logits < logits.gather(1, labels[:, None])).sum(1)
-    k = 3
-
-    def share(keep: Tensor) -> float:
-        return float(keep.double().mean())
-
-    right = share(rank <= k)
-    expect(answer(logits.clone(), labels.clone(), k), right, {
-        "it is still 0": 0.0,
-        "only the first guess counts; k is not used": share(rank == 1),
-        f"only the guess at place k counts; all {k} should": share(rank == k),
-        "the k *worst* words are looked at": share(worst <= k),
-        "it is the share of guesses that hit; a hole counts as one, so divide by the holes alone":
-            right / k,
-        "it is a count; divide by the number of holes": right * 40,
-        "it is in percent; return a share between 0 and 1": right * 100,
-        "one guess too few is looked at": share(rank < k),
-        "one guess too many is looked at": share(rank <= k + 1),
-        "it is the share of *misses*": 1 - right,
-    }, "a hole is right if the true word is among the k highest logits")
-    expect(answer(logits.clone(), labels.clone(), 12), 1.0,
-           hint="with k = V every hole must be right")
+def check_top_k_by_class(answer):
+    """`answer(rank [K], group [K], k)` returns share of ranks up to k and its error: [n, 2]."""
+    rank = torch.tensor([1, 3, 2, 9, 1, 4, 3, 1, 7, 2, 30, 3])
+    group = torch.tensor([0, 0, 1, 1, 2, 2, 2, 0, 1, 1, 1, 2])
+    mistakes = group_mistakes(rank, group, 3)
+    right = mistakes.pop("")
+    expect(answer(rank.clone(), group.clone(), 3), right, mistakes,
+           "a row for each class: the share p of ranks up to k, and the root of p(1 - p) / count")
+    more = torch.arange(30) % 5
+    expect(answer(1 + torch.arange(30) // 3, more, 6),
+           group_mistakes(1 + torch.arange(30) // 3, more, 6)[""],
+           hint="right for three classes and k = 3, but not for five and k = 6")
 
 
 def binned(confidence: Tensor, right: Tensor, bins: int) -> list[tuple[int, float, float, float]]:
