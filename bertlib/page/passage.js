@@ -24,7 +24,8 @@ function seeded(seed) {
 class Passage {
   constructor(root, call, mask) {
     Object.assign(this, { root, call, mask, text: "", ids: [], holes: new Map(), heat: new Map(),
-      reads: new Map(), selected: -1, reading: 1, rival: "", game: false, generation: 0, newest: 0 });
+      reads: new Map(), selected: -1, reading: 1, rival: "", game: false, generation: 0, newest: 0,
+      lastRead: 0 });
   }
 
   // A text in pieces. Fails with an Error of one sentence, and then all is kept.
@@ -38,6 +39,7 @@ class Passage {
     Object.assign(this, { text, ids, tokens, offsets, game: false, selected: -1, reading: 1 });
     this.generation++;
     this.newest++;  // what was asked of the old text is of no use
+    this.lastRead++;
     [this.heat, this.reads, this.holes].forEach((map) => map.clear());
     this.words = this.cut();
     ids.forEach((id, position) => id === this.mask && this.hide(position));
@@ -138,9 +140,9 @@ class Passage {
   // How much a head reads of each word for the one at `reading`: shares, kept until the next text.
   // Returns what is left for the two ends of the text. False: something newer was asked meanwhile.
   async attend(layer, head) {
-    const number = ++this.newest, { reading: row } = this;
+    const number = ++this.lastRead, { reading: row } = this;
     const { attention } = await this.call({ guess: this.asked(), positions: [], layer, row });
-    if (number !== this.newest) return false;
+    if (number !== this.lastRead) return false;
     const T = this.ids.length, shares = Array.from(attention).slice(head * T, (head + 1) * T);
     this.reads = new Map(shares.entries());
     return shares[0] + shares[T - 1];
