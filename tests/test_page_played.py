@@ -52,6 +52,20 @@ def test_a_head_is_drawn_under_the_guesses(page, reference):  # noqa: F811
     expect(page.locator(".read")).to_have_count(0)
 
 
+def test_attention_asked_in_the_middle_of_a_guess_takes_nothing_from_it(page):
+    ask(page, TEXT)
+    page.get_by_role("button", name="more").click()
+    page.evaluate("""() => {
+      const head = document.querySelector("#head");
+      document.querySelector(".word").click();
+      head.value = "0 0";
+      head.dispatchEvent(new Event("change"));
+    }""")
+    expect(page.get_by_role("status")).to_contain_text("Layer 0, head 0")
+    expect(page.locator(".hole .bar")).to_have_count(3)
+    assert page.locator(".read").count() > 1
+
+
 def test_a_round_can_be_given_up_and_a_second_press_deals_no_second_puzzle(page):
     ask(page, "word3 word5 word6 word7 word8 word9")
     page.evaluate("""() => {
