@@ -19,7 +19,8 @@ NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 REAL = PROJECT / "assets" / "07_pretrain"
 LEVERS = PROJECT / "assets" / "12_efficiency"
 EARLIER = LEVERS / "earlier"  # of an architecture and a split that the course has left
-RUNS = (REAL, LEVERS / "fast_10", LEVERS / "bert_10_double_rates", LEVERS / "bert_long")
+RUNS = (REAL, *(LEVERS / name for name in (
+    "fast_10", "bert_10_double_rates", "bert_long", "bert_hour", "fast_hour")))
 
 
 def load(path) -> dict:
