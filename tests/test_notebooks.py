@@ -161,7 +161,7 @@ def test_all_runs_of_the_efficiency_lesson_solved_the_same_puzzle(folder):
     reports = [load(path) for path in folder.glob("*/report.json")]
     reports += [load(REAL / "report.json")] if folder == LEVERS else []
     for name in ("masked_words", "unigram_loss", "both_loss", "both_accuracy"):
-        assert len({report[name] for report in reports}) == 1
+        assert len({round(report[name], 5) for report in reports}) == 1  # threads add in orders
 
 
 def test_the_readme_of_the_efficiency_results_tells_each_run():
