@@ -135,7 +135,7 @@ def conditions(contest: Contest, device: torch.device, peaks: Peaks) -> dict[str
 
 
 def bench_guess(arguments: list[str]) -> None:
-    """Time clicks in the highlighter: one word of a text of 122 tokens is hidden and guessed."""
+    """Time clicks in the highlighter: one word of a text of 128 tokens is hidden and guessed."""
     parse = Parser(prog="bench guess", description=bench_guess.__doc__)
     parse.add_argument("--clicks", type=int, default=100, help="default 100")
     clicks = parse.parse_args(arguments).clicks
