@@ -160,6 +160,7 @@ class Typed(NamedTuple):
     """The beginning of a text that a model reads, and what there is to say of it."""
 
     ids: list[int]
+    offsets: list[tuple[int, int]]  # of each token in the text; (0, 0) of what is not in it
     text: str
     message: str
 
@@ -178,7 +179,7 @@ def read_typed(tokenizer: Tokenizer, text: str, max_tokens: int) -> Typed:
     if len(encoding) <= 2:
         raise InputError("There is no word in the text; type a sentence.")
     if len(encoding) > max_tokens:
-        ids[-1], text = special.sep, text[: offsets[max_tokens - 2][1]]
+        ids[-1], offsets[-1], text = special.sep, (0, 0), text[: offsets[max_tokens - 2][1]]
         message = (f"The text has {len(encoding):,} tokens, the model reads {max_tokens}: "
                    "the rest is left out. ")
     if len(text) > KEPT:
@@ -188,4 +189,4 @@ def read_typed(tokenizer: Tokenizer, text: str, max_tokens: int) -> Typed:
                if token == special.unk]
     if unknown:
         message += f"Not in the vocabulary, read as [UNK]: {' '.join(unknown[:8])}"
-    return Typed(ids, text, message)
+    return Typed(ids, offsets, text, message)

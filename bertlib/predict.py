@@ -66,10 +66,12 @@ def guess_page(model: BertForMaskedLM, tokenizer: Tokenizer, puzzle: Masked,
     A label of -1 means that nobody knows the truth. Raises `InputError` if `top` is out of range.
     """
     check_top(top, tokenizer)
+    tokens = tokenizer.tokens(puzzle.input_ids[0].tolist())
+    if not len(puzzle.positions):
+        return Page(tuple(tokens), ())
     logits = in_evaluation(model, puzzle.input_ids, puzzle.positions, puzzle.attention_mask)
     shares = logits.softmax(-1)  # [K, V]
     best = shares.topk(top)
-    tokens = tokenizer.tokens(puzzle.input_ids[0].tolist())
     holes = []
     for row, (place, label) in enumerate(zip(puzzle.positions.tolist(), puzzle.labels.tolist(),
                                              strict=True)):

@@ -18,10 +18,11 @@ from torch import Tensor
 from bertlib import highlight, page
 from bertlib.bert import BertForMaskedLM
 from bertlib.data import Dataset
+from bertlib.masking import Masked
 from bertlib.plumbing.files import InputError
 from bertlib.plumbing.live import LivePage
 from bertlib.plumbing.page import Page
-from bertlib.predict import attention_maps, guess_hidden, in_evaluation
+from bertlib.predict import attention_maps, guess_hidden, guess_page
 from bertlib.tokens import Tokenizer
 
 TITLE = "Hidden words and what the model guesses"
@@ -126,8 +127,7 @@ class Highlighter(LivePage):
         if not isinstance(asked, str):
             raise InputError(f"What is asked is neither text nor a list of 1 to {self.longest()} "
                              f"ids below {len(self.tokenizer)}.")
-        ids, text, message = highlight.read_typed(self.tokenizer, asked, self.longest())
-        offsets = self.tokenizer.backend.encode(text).offsets[: len(ids)]
+        ids, offsets, text, message = highlight.read_typed(self.tokenizer, asked, self.longest())
         return {"text": text, "ids": ids, "tokens": self.tokenizer.tokens(ids),
                 "offsets": _as_javascript(text, offsets), "message": message}
 
@@ -151,22 +151,20 @@ class Highlighter(LivePage):
             raise InputError(f"A position is none of a word's, which are 1 to {size - 2}.")
         return list(asked)
 
-    @torch.no_grad()
     def guesses(self, model: BertForMaskedLM, ids: Tensor, positions: list[int],
                 truths: list[int | None], top: Any) -> Facts:
         """The `top` best tokens for each place, their ids, and how each true id fares."""
         if not _whole(top, len(self.tokenizer) + 1) or not top:
             raise InputError(f"The number of guesses must lie between 1 and {len(self.tokenizer)}.")
-        logits = in_evaluation(model, ids, torch.tensor(positions, dtype=torch.long))
-        shares = logits.softmax(-1)  # [K, V]
-        best = shares.topk(top)
-        choices = best.indices.tolist()
-        guesses = [list(zip(self.tokenizer.tokens(row), values, strict=True))
-                   for row, values in zip(choices, best.values.tolist(), strict=True)]
-        ranks = [None if truth is None else
-                 [1 + int((row > row[truth]).sum()), float(row[truth])]
-                 for row, truth in zip(shares, truths, strict=True)]
-        return {"guesses": guesses, "choices": choices, "ranks": ranks}
+        labels = [-1 if truth is None else truth for truth in truths]
+        puzzle = Masked(ids, *(torch.tensor(column, dtype=torch.long)
+                               for column in (positions, labels)))
+        holes = guess_page(model, self.tokenizer, puzzle, top).holes
+        to_id = self.tokenizer.backend.token_to_id
+        return {"guesses": [hole.guesses for hole in holes],
+                "choices": [[to_id(guess.token) for guess in hole.guesses] for hole in holes],
+                "ranks": [None if hole.rank is None else [hole.rank, hole.probability]
+                          for hole in holes]}
 
     def reads(self, model: BertForMaskedLM, ids: Tensor, asked: Facts) -> list[float] | None:
         """How each head of a layer spreads over all tokens for one of them: [H * T]."""

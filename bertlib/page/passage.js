@@ -143,7 +143,7 @@ class Passage {
     const number = ++this.lastRead, { reading: row } = this;
     const { attention } = await this.call({ guess: this.asked(), positions: [], layer, row });
     if (number !== this.lastRead) return false;
-    const T = this.ids.length, shares = Array.from(attention).slice(head * T, (head + 1) * T);
+    const T = this.ids.length, shares = attention.slice(head * T, (head + 1) * T);
     this.reads = new Map(shares.entries());
     return shares[0] + shares[T - 1];
   }
