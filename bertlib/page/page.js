@@ -10,6 +10,31 @@
 
 "use strict";
 
+// Each question that `send` takes gets its answer, or an Error of one sentence. `answered` hands
+// answers in; after `lose` there will be none.
+function asker(send) {
+  const waiting = new Map();
+  let asked = Math.floor(Math.random() * 2 ** 40), lost = null;  // apart from other views' numbers
+  const lose = (sentence) => {
+    lost = new Error(sentence);
+    waiting.forEach(({ reject }) => reject(lost));
+    waiting.clear();
+  };
+  const answered = (data) => {
+    const { resolve, reject } = waiting.get(data.number) ?? {};
+    if (!waiting.delete(data.number)) return;  // of another view
+    if (data.error) reject(new Error(data.error));
+    else resolve(data);
+  };
+  const call = (message) => new Promise((resolve, reject) => {
+    if (lost) return reject(lost);
+    const number = asked++;
+    waiting.set(number, { resolve, reject });
+    send({ number, ...message });
+  });
+  return { call, answered, lose };
+}
+
 class Instrument {
   constructor(root, call, { title, style, mask, layers, heads, models = [], puzzle }) {
     Object.assign(this, { root, call, title, style, models, puzzle });
@@ -126,8 +151,6 @@ class Instrument {
     return pane.guess();
   }
 
-  // -- attention ---------------------------------------------------------------------------------
-
   // The underlay: how much the chosen head reads of each word, for the word or slot that is chosen.
   async attend() {
     const pane = this.active, [layer, head] = this.find("#head").value.split(" ").map(Number);
@@ -148,8 +171,7 @@ class Instrument {
     if (this.dealing) return;  // a second press while a text is being read
     this.dealing = true;
     await this.during("Guessing.", async (pane) => {
-      const answer = await this.puzzle(pane);
-      const guessed = this.take(pane, answer);
+      const guessed = this.take(pane, await this.puzzle(pane));
       if (game) {
         pane.play();
         this.score.rounds++;
@@ -182,8 +204,6 @@ class Instrument {
     this.turn();
   }
 
-  // -- what is chosen ----------------------------------------------------------------------------
-
   focus(at) {
     this.active.root.querySelector(`[data-position="${at}"]`)?.focus();
   }
@@ -200,15 +220,14 @@ class Instrument {
       pane.selected = at;
       this.draw();
       if (pane.holes.get(at).open) this.card.querySelector("input")?.focus();
+      this.follow();
     } else {
       pane.hideWord(at);
       pane.selected = at;
       pane.heat.clear();
       this.guess().then(() => this.follow());
       this.focus(at);
-      return;
     }
-    this.follow();
   }
 
   // The underlay goes along with what is chosen.

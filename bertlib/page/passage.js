@@ -21,6 +21,18 @@ function seeded(seed) {
   };
 }
 
+// Deals [from, text, seed] one after the other: the same words are hidden for everybody, and others
+// in the next round.
+function dealer(passages) {
+  let dealt = -1;
+  return async (pane) => {
+    dealt++;
+    const [message, text, seed] = passages[dealt % passages.length] ?? ["", pane.text, 0];
+    const round = Math.floor(dealt / (passages.length || 1));
+    return { ...await pane.ask(text), message, seed: seed + 100 * round };
+  };
+}
+
 class Passage {
   constructor(root, call, mask) {
     Object.assign(this, { root, call, mask, text: "", ids: [], holes: new Map(), heat: new Map(),
