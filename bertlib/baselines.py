@@ -185,7 +185,7 @@ class Surroundings:
         prior = trial.p.log().expand(len(words), -1)
         votes = torch.stack([prior, *votes[place].unbind(1)])  # [7, n, V]
         whole = cls(text, vocab_size, special_ids)
-        whole.weights = _fit_weights(votes, torch.from_numpy(words).long())
+        whole.weights = fit_weights(votes, torch.from_numpy(words).long())
         return whole
 
     def votes(self, near: ndarray) -> tuple[Tensor, Tensor]:
@@ -224,8 +224,11 @@ def _strength(seen, total, prior) -> float:
     return min(STRENGTHS, key=lambda k: -np.log(smooth(seen, total, prior, k)).mean())
 
 
-def _fit_weights(votes: Tensor, labels: Tensor) -> Tensor:
-    """The weights of all voters that make the loss of `labels` [n] smallest: [7, n, V] -> [7]."""
+def fit_weights(votes: Tensor, labels: Tensor) -> Tensor:
+    """The weights of all voters that make the loss of `labels` [n] smallest: [m, n, V] -> [m].
+
+    Where the search begins, the first voter has the weight 1 and the others none.
+    """
     weights = torch.eye(len(votes))[0].requires_grad_()
     solver = torch.optim.LBFGS([weights], max_iter=50, line_search_fn="strong_wolfe")
 

@@ -6,6 +6,7 @@ python -m bertlib.bench prepare --megabytes 500 --rounds 3
 python -m bertlib.bench load --tokens 100000000
 python -m bertlib.bench ablate levers --minutes 2 --out levers.jsonl
 python -m bertlib.bench distill --rows distilled plain --seed 2 --out rows.jsonl
+python -m bertlib.bench experts --model wiki/runs/run0 --out experts.jsonl
 python -m bertlib.bench finetune periods --seed 1 --out assets/09_finetune/periods.jsonl
 python -m bertlib.bench overlap --base wiki --label english
 python -m bertlib.bench guess --clicks 100
@@ -32,6 +33,7 @@ from bertlib.bench.ablate import main as ablate
 from bertlib.bench.contest import MASK_RATE, Contest, contestants, hugging_face
 from bertlib.bench.data import bench_load, bench_prepare
 from bertlib.bench.distill import main as distill
+from bertlib.bench.experts import bench_experts
 from bertlib.bench.finetune import main as finetune
 from bertlib.bench.overlap import bench_overlap
 from bertlib.bench.race import bench_race
@@ -195,8 +197,8 @@ def bench_notebooks(arguments: list[str]) -> None:
 
 COMMANDS = {"train": bench_train, "prepare": bench_prepare, "load": bench_load,
             "overlap": bench_overlap, "ablate": ablate, "finetune": finetune,
-            "distill": distill, "guess": bench_guess, "race": bench_race, "texts": bench_texts,
-            "notebooks": bench_notebooks}
+            "distill": distill, "experts": bench_experts, "guess": bench_guess,
+            "race": bench_race, "texts": bench_texts, "notebooks": bench_notebooks}
 
 
 def main(arguments: list[str] | None = None) -> None:

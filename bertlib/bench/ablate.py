@@ -60,7 +60,7 @@ BERT_PARTS: dict[str, dict[str, Any]] = {  # how "bert" differs with another par
 PRESETS |= {f"fast_{name}": PRESETS["fast"] | changes for name, changes in FAST_PARTS.items()}
 PRESETS |= {f"bert_{name}": PRESETS["bert"] | changes for name, changes in BERT_PARTS.items()}
 
-STEPS = dict(budget_minutes=0.0, max_iters=1_000)  # the same work on any machine
+STEPS = dict(budget_minutes=0.0, max_iters=1_000, val_interval=250)  # equal work on any machine
 LONG = STEPS | dict(max_iters=2_000)
 WIDE = STEPS | dict(d_model=768, heads=12, n_layer=6, batch_size=16, max_iters=60)
 
@@ -104,13 +104,12 @@ GROUPS: dict[str, tuple[Row, ...]] = {
         Row("1/3 of the text", STEPS | dict(count_share=1 / 3)),
         Row("all of the text", STEPS),
     ),
-    # how many sequences a step
+    # how many sequences a step, at equal text
     "batch": (
-        Row("batch 32"),
-        Row("batch 16", dict(batch_size=16)),
-        Row("batch 64", dict(batch_size=64)),
-        Row("batch 8 to 32", dict(first_batch_size=8)),
-        Row("batch 16 to 64", dict(first_batch_size=16, batch_size=64)),
+        Row("batch 32", STEPS),
+        Row("batch 16", STEPS | dict(batch_size=16, max_iters=2_000)),
+        Row("batch 64", STEPS | dict(batch_size=64, max_iters=500)),
+        Row("batch 16 to 64", STEPS | dict(first_batch_size=16, batch_size=64, max_iters=800)),
     ),
     # the shape of the model (layers x width) at equal time
     "shape": (
@@ -132,8 +131,9 @@ GROUPS: dict[str, tuple[Row, ...]] = {
         Row("BERT", LONG),
         Row("BERT, told nothing", LONG | dict(start="counts")),
     ),
-    # how far each minute brings: schedules of several lengths, given by --minutes
-    "time": (Row("BERT"), Row("fast", FAST)),
+    # how far more steps bring: schedules of several lengths
+    "time": tuple(Row(f"{steps:,} steps", STEPS | dict(max_iters=steps))
+                  for steps in (250, 500, 1_000, 2_000, 15_000)),
     # does the counted start help the published size, too? (few steps: two cores are slow)
     "wide": (
         Row("6 x 768, random", WIDE | dict(start="random")),
@@ -181,9 +181,9 @@ def main(arguments: list[str] | None = None) -> None:
     parse.add_argument("group", help=", ".join(GROUPS))
     parse.add_argument("--rows", nargs="+", help="of the group; all if not given")
     parse.add_argument("--minutes", type=float, default=2.0,
-                       help="of training for each row that counts no steps (batch, shape, time)")
+                       help="of training for each row that counts no steps (shape)")
     parse.add_argument("--seed", type=int, default=1)
-    parse.add_argument("--chunks", type=int, default=1024, help="to score at the end; 0: all")
+    parse.add_argument("--chunks", type=int, default=0, help="to score at the end; 0: all")
     parse.add_argument("--base", help=f"the base folder; {RULE} (default: the course's wiki/)")
     parse.add_argument("--label", default=EMBEDDED)
     parse.add_argument("--out", type=Path, required=True, help="results are appended here")
