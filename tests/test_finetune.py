@@ -72,6 +72,7 @@ def test_it_learns_what_a_word_tells_and_reports_it(start, rows, tmp_path):
     assert all(answer.score > 0.5 for answer in said)
     stored = json.loads((tmp_path / "out" / "report.json").read_text())
     assert stored["val"] == report["val"] and stored["machine"] and stored["minutes"] > 0
+    assert stored["start"] == start.name  # what is shared tells no path
 
 
 def test_numbers_are_learned_in_their_own_unit(start, tmp_path):

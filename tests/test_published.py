@@ -109,6 +109,14 @@ def test_a_config_without_eps_means_the_published_one(published):
     assert load_published(published)[0].config.norm_eps == 1e-12
 
 
+@pytest.mark.parametrize(("hidden", "attention"), [(0.25, 0.0), (None, 0), (0, None)])
+def test_dropout_is_what_the_config_says(published, hidden, attention):
+    say(published, hidden_dropout_prob=hidden, attention_probs_dropout_prob=attention)
+    config = load_published(published)[0].config
+    assert config.dropout == (0.1 if hidden is None else hidden)
+    assert config.attention_dropout == (0.1 if attention is None else attention)
+
+
 @pytest.mark.parametrize(("changes", "words"), [
     ({"model_type": "gpt2", "is_decoder": True}, "model_type is 'gpt2'"),
     ({"model_type": None}, "model_type is None"),
@@ -116,6 +124,8 @@ def test_a_config_without_eps_means_the_published_one(published):
     ({"is_decoder": True}, "is_decoder is True"),
     ({"position_embedding_type": "relative_key"}, "relative_key"),
     ({"hidden_size": None}, "no hidden_size"), ({"hidden_size": "32"}, "hidden_size is '32'"),
+    ({"hidden_dropout_prob": "much"}, "hidden_dropout_prob is 'much'"),
+    ({"attention_probs_dropout_prob": 1.0}, "it must be from 0 to below 1"),
     ({"tie_word_embeddings": "no"}, "tie_word_embeddings is 'no'"),
     ({"num_hidden_layers": 1}, r"'bert.encoder.layer.1.*num_hidden_layers 1"),
     ({"num_hidden_layers": 3}, r"no 'bert.encoder.layer.2"),

@@ -193,7 +193,7 @@ def tune(start: Path, train: Sequence[Row], val: Sequence[Row], out: Path, tunin
             return None
         load_weights(model, trainer.checkpoints.best_state()["model"], "The best checkpoint")
         model.rescale(mean, std)
-        report = {"start": str(start), "labels": labels, "train_examples": len(train),
+        report = {"start": Path(start).name, "labels": labels, "train_examples": len(train),
                   "cut": sets[0].cut, "val": score(model, tokenizer, val),
                   "test": score(model, tokenizer, test) if test else None, **describe(trainer)}
         save(model, tokenizer, made := run.folder / "model", report)

@@ -18,6 +18,7 @@ READ = {"model_type": "gpt2", "scale_attn_weights": True, "scale_attn_by_inverse
         "reorder_and_upcast_attn": False, "add_cross_attention": False}
 SIZES = {"vocab_size": "vocab_size", "seq_len": "n_positions", "d_model": "n_embd",
          "n_head": "n_head", "n_layer": "n_layer"}
+DROPOUT = {"dropout": "resid_pdrop", "attention_dropout": "attn_pdrop"}
 ACTIVATIONS = {"gelu_new": "gelu_new", "gelu_pytorch_tanh": "gelu_new", "gelu": "gelu"}
 TABLE, HEAD = "encoder.embeddings.token.weight", "lm_head.weight"
 OUTSIDE = {"wte.weight": TABLE, "wpe.weight": "encoder.embeddings.position.weight",
@@ -32,7 +33,7 @@ UNUSED = re.compile(r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias")  # masks, i
 
 def gpt2_shape(folder: Path) -> BertConfig:
     """The shape that GPT-2's config.json describes; what we cannot compute is refused."""
-    shape = shape_fields(folder, READ, SIZES, "layer_norm_epsilon", 1e-5)
+    shape = shape_fields(folder, READ, SIZES, DROPOUT, "layer_norm_epsilon", 1e-5)
     config, path = read_config(folder), Path(folder) / "config.json"
     width, bend = config.get("n_inner"), config.get("activation_function", "gelu_new")
     if width is not None and type(width) is not int:

@@ -42,6 +42,7 @@ IN_BLOCK = {
 SIZES = {"vocab_size": "vocab_size", "seq_len": "max_position_embeddings",
          "d_model": "hidden_size", "n_head": "num_attention_heads", "n_layer": "num_hidden_layers",
          "d_ff": "intermediate_size", "n_token_type": "type_vocab_size"}
+DROPOUT = {"dropout": "hidden_dropout_prob", "attention_dropout": "attention_probs_dropout_prob"}
 READ = {  # what config.json must say: see shape_fields
     "model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute",
     "is_decoder": False, "add_cross_attention": False,
@@ -83,23 +84,28 @@ def build(config: BertConfig, weights: dict[str, Tensor]) -> BertForMaskedLM:
 
 
 def shape_fields(folder: Path, read: dict[str, Any], sizes: dict[str, str],
-                 eps_name: str, eps: float) -> dict[str, Any]:
+                 dropout: dict[str, str], eps_name: str, eps: float) -> dict[str, Any]:
     """The fields of a `BertConfig` that a published config.json tells.
 
-    read: what it must say, if it says anything; its model_type must be said. sizes: ours -> theirs.
-    `InputError` if it says something else, or if a size is missing or no number.
+    read: what it must say, if it says anything; its model_type must be said. sizes, dropout:
+    ours -> theirs; a share that is not told is 0.1, as there. `InputError` if it says something
+    else, or if a size is missing or no number.
     """
     config, path = read_config(folder), Path(folder) / "config.json"
     for name, wanted in read.items():
         if (value := config.get(name, wanted if name != "model_type" else None)) != wanted:
             raise InputError(f"'{path}' says {name} is {value!r}; only {wanted!r} is read here.")
-    shape = {}
+    shape: dict[str, Any] = {}
     for ours, theirs in sizes.items():
         if theirs not in config:
             raise InputError(f"'{path}' has no {theirs}; get the file again.")
         if type(config[theirs]) is not int:
             raise InputError(f"'{path}' says {theirs} is {config[theirs]!r}; it must be a number.")
         shape[ours] = config[theirs]
+    for ours, theirs in dropout.items():
+        shape[ours] = share = config.get(theirs, 0.1)
+        if type(share) not in (int, float) or not 0 <= share < 1:
+            raise InputError(f"'{path}' says {theirs} is {share!r}; it must be from 0 to below 1.")
     eps, tied = config.get(eps_name, eps), config.get("tie_word_embeddings", True)
     if not isinstance(eps, float) or not isinstance(tied, bool):
         raise InputError(f"'{path}' says {eps_name} is {eps!r} and tie_word_embeddings is "
@@ -109,7 +115,7 @@ def shape_fields(folder: Path, read: dict[str, Any], sizes: dict[str, str],
 
 def published_shape(folder: Path) -> BertConfig:
     """The shape that a published config.json describes; what we cannot compute is refused."""
-    return BertConfig(**shape_fields(folder, READ, SIZES, "layer_norm_eps", 1e-12))
+    return BertConfig(**shape_fields(folder, READ, SIZES, DROPOUT, "layer_norm_eps", 1e-12))
 
 
 def old_names(names: Iterable[str]) -> dict[str, str]:
