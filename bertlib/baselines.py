@@ -44,6 +44,7 @@ from bertlib.plumbing.contexts import (
 STRENGTHS = tuple(2.0**power for power in range(-4, 14))  # what k is chosen from
 SAMPLE = 20_000  # held-out words that are guessed
 DOUBT = 32.0  # a vote is log(1 + count / (DOUBT p)): so many words are needed to believe it
+MOST_COUNTED = 20_000_000  # tokens beside which neighbours are counted; a token takes 200 bytes
 HOLES, VOTES = 1_024, 2**23  # whose votes are counted at once, at most: holes, words at all of them
 
 
@@ -53,7 +54,8 @@ def baselines(parts: Parts, puzzles: Sequence[Masked], vocab_size: int, special_
 
     uniform: loss of knowing nothing, ln V. unigram: loss of the training frequencies.
     most_frequent: accuracy of always answering the most frequent word. left, both, six: loss and
-    accuracy of knowing the neighbours; they take a minute, `neighbours=False` skips them.
+    accuracy of knowing the neighbours; they take a minute, `neighbours=False` skips them. Of a
+    text of more than `MOST_COUNTED` tokens they are counted in each second, third, ... chunk.
     `ahead` is for puzzles of `NextToken`, which ask for the token after a place: of the neighbours
     only the left one is known then, the token at that place.
     """
@@ -62,12 +64,13 @@ def baselines(parts: Parts, puzzles: Sequence[Masked], vocab_size: int, special_
     counts[special_ids] = 0
     answers = [{
         "uniform_loss": math.log(vocab_size),
-        "unigram_loss": float(-unigram_bias(counts)[puzzle.labels].mean()),
+        "unigram_loss": float(-unigram_bias(counts).log_softmax(0)[puzzle.labels].mean()),
         "most_frequent_id": int(counts.argmax()),
         "most_frequent_accuracy": float((puzzle.labels == counts.argmax()).float().mean()),
     } for puzzle in puzzles]
     if neighbours:
-        text = np.concatenate([ids.numpy() for ids in parts])  # [N, T]
+        every = -(-sum(ids.numel() for ids in parts) // MOST_COUNTED)
+        text = np.concatenate([ids[::every].numpy() for ids in parts])  # [N, T]
         known = Neighbours.fit(text, vocab_size, special_ids)
         more = None if ahead else Surroundings.fit(text, vocab_size, special_ids)
         for puzzle, found in zip(puzzles, answers, strict=True):

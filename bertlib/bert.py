@@ -24,7 +24,7 @@ MOST_DISTANCES = 2**27  # H * T * T, the table for position="distance": half a g
 
 @dataclass(frozen=True)
 class BertConfig:
-    """The shape of a model. `d_ff=0` means 4 * d_model."""
+    """The shape of a model. `d_ff=0` means 4 * d_model; `replace` keeps what came of it."""
 
     vocab_size: int = 30522
     seq_len: int = 512  # longest input, in tokens
@@ -43,7 +43,7 @@ class BertConfig:
     activation: str = "gelu"  # "relu2", "gelu_new"
     tied: bool = True  # the decoder shares the token embeddings
     head_transform: bool = True  # dense + activation + norm before the decoder
-    bias: bool = True  # in linear layers and norms
+    bias: bool = True  # in the blocks and the encoder's norms; a head has its own in any case
     qk_norm: bool = False
     norm_eps: float = 1e-12
     init_std: float = 0.02
@@ -77,7 +77,7 @@ class BertConfig:
 
     @classmethod
     def preset(cls, name: str, **changes) -> "BertConfig":
-        """A named shape, with `changes`: bert_base, wiki (as published), gpt, fast, small, tiny."""
+        """A named shape, with `changes`: bert_base, bert, wiki, gpt, fast, small, tiny."""
         if name not in PRESETS:
             raise InputError(f"There is no model preset '{name}'. {nearest(name, PRESETS)}")
         return cls(**PRESETS[name] | changes)

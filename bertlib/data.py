@@ -75,13 +75,12 @@ def _check_vocab(header: Header, tokenizer: Tokenizer, path: Path) -> None:
             f"The dataset '{path}' was made with another vocabulary ({header.vocab_size} tokens, "
             f"this one has {len(tokenizer)}); pass that vocabulary or prepare the dataset again."
         )
-    if (origin.lowercase, origin.strip_accents) != (tokenizer.lowercase, tokenizer.strip_accents):
-        made, now = ("lower-cased" if lower else "cased"
-                     for lower in (origin.lowercase, tokenizer.lowercase))
-        raise InputError(f"The dataset '{path}' was read as {made} text (strip_accents "
-                         f"{origin.strip_accents}), the vocabulary is now read as {now} "
-                         f"({tokenizer.strip_accents}); undo that in tokenizer_config.json, or "
-                         "prepare the dataset again.")
+    now = tokenizer.rules.as_dict()
+    for name, made in origin.rules().items():
+        if made != now[name]:
+            raise InputError(f"The dataset '{path}' was made with {name} {made}, which is now "
+                             f"{now[name]}; undo that in tokenizer_config.json, or prepare the "
+                             "dataset again.")
 
 
 def batch_size_at(progress: float, first: int, last: int) -> int:
@@ -187,10 +186,11 @@ def _has_text(folder: Path) -> bool:
 
 
 def _is_stale(base: Path, max_len: int, text: str) -> bool:
-    """Whether the embedded datasets are missing, or made from another text or vocabulary."""
+    """Whether the embedded datasets are missing, or made from another text or other words."""
     try:
         origin = read_header(find_datasets(base / "datasets", EMBEDDED, max_len).train[0]).origin
     except InputError:
         return True
-    now = text, Tokenizer.load(base / "vocab").sha256
-    return now != (origin.source_sha256, origin.vocab_sha256)
+    words = Tokenizer.load(base / "vocab")
+    now = text, words.sha256, words.rules.as_dict()
+    return now != (origin.source_sha256, origin.vocab_sha256, origin.rules())

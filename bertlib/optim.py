@@ -213,7 +213,9 @@ class Learner:
                 with autocast(self.device, self.dtype):
                     out = self.replica(batch.input_ids, batch.positions, batch.labels,
                                        batch.attention_mask)
-                loss = out.loss * (len(batch.labels) / masked)
+                # of chunks without a word, only [UNK], the mean loss is no number
+                share = len(batch.labels) / max(1, masked)
+                loss = out.loss * share if len(batch.labels) else out.logits.sum()
                 # the ranks' gradients are averaged, but their losses are parts of one sum
                 self.scaler.scale(loss * self.ranks.world).backward()
             summed += loss.detach()

@@ -159,21 +159,21 @@ def fill(model: BertForMaskedLM, tokenizer: Tokenizer, text: str, top: int = 5):
 def word_shares(model: BertForMaskedLM, tokenizer: Tokenizer, ids: Tensor) -> Tensor:
     """The probability of each true token when it alone is hidden: ids [T] -> [T].
 
-    Specials have 1, and a [MASK], behind which nobody knows a word, has NaN. All T puzzles go
-    through the model as one batch. The sum of the logarithms is the pseudo-log-likelihood of
+    Specials have 1, and a [MASK], behind which nobody knows a word, has NaN. The puzzles go
+    through the model many at a time. The sum of the logarithms is the pseudo-log-likelihood of
     Salazar et al. 2020, section 2.
     """
     special = tokenizer.special
     ordinary = ~torch.isin(ids, torch.tensor([special.cls, special.sep, special.pad, special.mask]))
-    places = ordinary.nonzero().flatten()  # [n]
+    places = ordinary.nonzero().flatten()
     shares = torch.ones(len(ids))
     shares[ids == special.mask] = torch.nan
-    if len(places):
-        batch = ids.repeat(len(places), 1)  # [n, T]
-        rows = torch.arange(len(places))
-        batch[rows, places] = special.mask
-        logits = in_evaluation(model, batch, rows * len(ids) + places)  # [n, V]
-        shares[places] = logits.softmax(-1)[rows, ids[places]]
+    for some in places.split(max(1, TOKENS_AT_ONCE // len(ids))):
+        batch = ids.repeat(len(some), 1)  # [n, T]
+        rows = torch.arange(len(some))
+        batch[rows, some] = special.mask
+        logits = in_evaluation(model, batch, rows * len(ids) + some)  # [n, V]
+        shares[some] = logits.softmax(-1)[rows, ids[some]]
     return shares
 
 

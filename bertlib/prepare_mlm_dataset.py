@@ -84,7 +84,7 @@ class PrepareConfig:
             unit=corpus.unit, wikitext=corpus.wikitext, vocab_size=len(tokenizer),
             vocab_sha256=tokenizer.sha256, lowercase=tokenizer.lowercase,
             strip_accents=tokenizer.strip_accents, special_ids=tokenizer.special,
-            segment=self.segment,
+            segment=self.segment, split_chinese=tokenizer.rules.split_chinese,
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from bertlib.bert import BertForMaskedLM
 from bertlib.data import Dataset
 from bertlib.plumbing.page import Guess
-from bertlib.plumbing.records import append_record, open_lines, read_records
+from bertlib.plumbing.records import add_record, read_records
 from bertlib.predict import fill
 from bertlib.tokens import Tokenizer
 
@@ -36,10 +36,16 @@ def some_sentences(data: Dataset, tokenizer: Tokenizer, count: int = 5,
     sentences = []
     for number in np.linspace(0, len(data) - 1, count).astype(int):
         ids = data.ids[number, 1:-1][:length].tolist()
-        hidden = len(ids) // 2
-        before, after = tokenizer.decode(ids[:hidden]), tokenizer.decode(ids[hidden + 1 :])
-        sentences.append(f"{before} [MASK] {after}".strip())
+        sentences.append(_hide_middle(ids, tokenizer))
+        while len(tokenizer.encode(sentences[-1])) > data.header.max_len and len(ids) > 1:
+            ids.pop()  # a text that is cut within a word may have more tokens when it is read anew
+            sentences[-1] = _hide_middle(ids, tokenizer)
     return sentences
+
+
+def _hide_middle(ids: list[int], tokenizer: Tokenizer) -> str:
+    hidden = len(ids) // 2
+    return f"{tokenizer.decode(ids[:hidden])} [MASK] {tokenizer.decode(ids[hidden + 1:])}".strip()
 
 
 class Sampler:
@@ -52,8 +58,7 @@ class Sampler:
         guesses = [fill(model, self.tokenizer, text, self.top)[0] for text in self.sentences]
         plain = [[[g.token, round(g.probability, 4)] for g in best] for best in guesses]
         record = {"step": step, "guesses": plain}
-        with open_lines(Path(folder) / "logs" / "samples.jsonl") as stream:
-            append_record(stream, record)
+        add_record(Path(folder) / "logs" / "samples.jsonl", record)
 
 
 def read_samples(path: Path) -> list[dict]:

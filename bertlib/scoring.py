@@ -8,6 +8,7 @@ import torch
 from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.masking import Masked
 from bertlib.plumbing.device import autocast
+from bertlib.plumbing.files import InputError
 from bertlib.plumbing.ranks import ALONE, Ranks
 
 
@@ -28,6 +29,7 @@ def evaluate(model: BertForMaskedLM, batches: Iterator[Masked], device: torch.de
     """Score `model` on puzzles; all masked positions count, the unchanged ones too.
 
     Of several `ranks` each passes its own share of the puzzles, and all get the score on all.
+    Raises `InputError` if no puzzle hides a word.
     """
     was_training = model.training
     model.eval()
@@ -42,6 +44,9 @@ def evaluate(model: BertForMaskedLM, batches: Iterator[Masked], device: torch.de
         sums += torch.tensor([float(out.loss) * count, right, count], dtype=torch.float64)
     model.train(was_training)
     loss, right, count = ranks.sum(sums).tolist()
+    if not count:
+        raise InputError("None of the puzzles to score hides a word of the vocabulary; raise "
+                         "val_chunks, or prepare with a vocabulary made from this text.")
     return Score(loss / count, right / count, int(count))
 
 

@@ -3,8 +3,6 @@
 Recipes are data: a preset is a dictionary of settings, and no code asks for a recipe's name.
 """
 
-import math
-import sys
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -13,7 +11,7 @@ from bertlib.bert import PRESETS as MODELS
 from bertlib.bert import BertConfig
 from bertlib.counts import CountStart
 from bertlib.plumbing.files import InputError, nearest, short
-from bertlib.plumbing.limits import KINDS, Limits, SettingError
+from bertlib.plumbing.limits import Limits, SettingError, check_fields
 from bertlib.told import Told
 
 COUNT = Limits(1, 10**9)  # of steps
@@ -102,10 +100,7 @@ class Settings:
     keep_checkpoints: int = 2
 
     def __post_init__(self):
-        for field in fields(self):
-            self._check_type(field.name, field.type)
-        for name, limits in LIMITS.items():
-            self._require(name, limits.hold(getattr(self, name)), str(limits))
+        check_fields(self, LIMITS)
         for name, known in CHOICES.items():
             self._require(name, getattr(self, name) in known, f"must be one of {', '.join(known)}")
         self._require("min_learning_rate", self.min_learning_rate <= self.learning_rate,
@@ -114,13 +109,6 @@ class Settings:
         self._require("first_batch_size", even, f"must divide batch_size, {self.batch_size}")
         self._check_heads()
         self.model_config(vocab_size=1)  # its own checks
-
-    def _check_type(self, name: str, kind: type) -> None:
-        value = getattr(self, name)
-        if kind is float and type(value) is int and abs(value) <= sys.float_info.max:
-            object.__setattr__(self, name, value := float(value))
-        self._require(name, type(value) is kind, f"must be {KINDS[kind]}")
-        self._require(name, kind is not float or math.isfinite(value), "must be a finite number")
 
     def _check_heads(self) -> None:
         """The heads must divide d_model, and repeat the model's pattern of distances, if any."""

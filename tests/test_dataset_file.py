@@ -15,6 +15,7 @@ from conftest import VOCAB
 from bertlib.data import load_dataset
 from bertlib.plumbing.dataset_file import Block, map_unpacked, write_unpacked
 from bertlib.plumbing.files import InputError
+from bertlib.plumbing.vocab import Rules
 from bertlib.prepare_mlm_dataset import PrepareConfig, prepare
 from bertlib.tokens import Tokenizer
 
@@ -110,6 +111,10 @@ def test_other_formats_versions_and_vocabularies_are_refused(train_path, tmp_pat
     other = Tokenizer([*tokenizer.vocab[:-1], "zzzz"])
     with pytest.raises(InputError, match="another vocabulary"):
         load_dataset(train_path, other)
+    for name, rules in (("do_lower_case", Rules(False)),
+                        ("tokenize_chinese_chars", Rules(True, split_chinese=False))):
+        with pytest.raises(InputError, match=f"was made with {name} True, which is now False"):
+            load_dataset(train_path, Tokenizer(tokenizer.vocab, rules=rules))
     with pytest.raises(InputError, match="no dataset"):
         load_dataset(tmp_path / "none.msgpack.gz", tokenizer)
 

@@ -187,6 +187,7 @@ def test_transformers_loads_the_folder_and_guesses_alike(base, start, tmp_path):
     assert "distilled from a BERT of 4 layers: 2 layers, width 32" in card
     stored = json.loads((tmp_path / "small" / "report.json").read_text())
     assert stored["teacher_accuracy"] == report["teacher_accuracy"]
+    assert stored["teacher"] == start.name  # what is shared tells no path
     assert stored["parameters"] == ours.n_parameters() < stored["teacher_parameters"]
     assert stored["distilling"] == asdict(QUICK) and stored["steps"] == 12
 

@@ -43,7 +43,7 @@ def test_a_damaged_or_foreign_shipped_model_is_refused(tokenizer, tmp_path):
     weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"
     whole, told = weights.read_bytes(), config.read_text()
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(InputError, match="SHA-256"):
+    with pytest.raises(InputError, match="SHA-256 differs from config.json"):
         load_shipped(tmp_path)
     weights.write_bytes(whole)
     for changed, words in ((told.replace('"n_layer": 2', '"n_layer": 3'), "only the model has"),

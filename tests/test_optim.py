@@ -9,6 +9,8 @@ from torch import nn
 from bertlib.bert import BertForMaskedLM
 from bertlib.masking import Masked
 from bertlib.optim import Learner, Muon, build_optimizers, orthogonalise, rate_factor
+from bertlib.plumbing.files import InputError
+from bertlib.scoring import evaluate
 from bertlib.settings import Settings
 
 
@@ -131,6 +133,26 @@ def test_each_matrix_has_its_share_of_the_rate():
         *_, layer, kind = name.split(".")
         is_matrix = kind == "weight" and layer in half
         assert rate == pytest.approx(half[layer] if is_matrix else 0.002), name
+
+
+def test_chunks_without_a_word_add_nothing_to_a_step():
+    settings = Settings.make("smoke", device="cpu", precision="float32")
+    torch.manual_seed(0)
+    learner = Learner(settings, BertForMaskedLM(settings.model_config(100)))
+    ids = torch.randint(5, 100, (2, 8))
+    asked = Masked(ids, torch.tensor([3, 9]), torch.tensor([7, 8]))
+    nothing = Masked(ids, torch.tensor([], dtype=torch.long), torch.tensor([], dtype=torch.long))
+    loss = learner.accumulate([asked], 2)
+    wanted = [p.grad.clone() for p in learner.model.parameters()]
+    learner.model.zero_grad()
+    assert learner.accumulate([asked, nothing], 2) == loss
+    assert all(torch.equal(p.grad, g) for p, g in
+               zip(learner.model.parameters(), wanted, strict=True))
+    learner.model.zero_grad()
+    assert learner.accumulate([nothing], 0) == 0
+    assert not any(p.grad.any() for p in learner.model.parameters())
+    with pytest.raises(InputError, match="hides a word of the vocabulary"):
+        evaluate(learner.model, iter([nothing]), torch.device("cpu"), torch.float32)
 
 
 def test_the_short_way_for_wide_matrices_takes_the_same_steps():

@@ -89,6 +89,9 @@ def test_what_is_no_bert_as_published_is_refused(
     assert "a page computes BERT as published" in said
     with pytest.raises(InputError, match="The model has"):
         pack(model, tokenizer)
+    with pytest.raises(InputError, match="weights is 'int4'; it must be one of int8, bf16"):
+        pack(BertForMaskedLM(BertConfig.preset("tiny", vocab_size=len(tokenizer))), tokenizer,
+             "int4")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from bertlib.corpus import Corpus
-from bertlib.finetune.periods import LAST_YEARS, TEXTS, held_out_speeches, main, periods, speeches
+from bertlib.finetune.periods import LAST_YEARS, TEXTS, main, periods, speeches
 from bertlib.plumbing.files import InputError
 from bertlib.plumbing.tables import class_names, read_rows
 
@@ -18,7 +18,9 @@ def rows():
 
 @pytest.fixture(scope="module")
 def held():
-    return held_out_speeches()
+    """The titles of the speeches that validate and that test."""
+    return {split: [speech.title for speech in speeches() if speech.split == split]
+            for split in ("val", "test")}
 
 
 def test_no_speech_and_no_sentence_stands_in_two_parts(rows, held):

@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from bertlib import predict
 from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.huggingface import save_shipped
 from bertlib.masking import Masked
@@ -126,6 +127,18 @@ def test_each_word_is_scored_with_it_alone_hidden(model, tokenizer):
     assert word_shares(model, tokenizer, torch.tensor(tokenizer.encode(""))).tolist() == [1, 1]
 
 
+def test_the_words_of_a_long_text_are_scored_in_parts(model, tokenizer, monkeypatch):
+    ids = torch.tensor(tokenizer.encode("the king of the sea"))
+    whole, asked = word_shares(model, tokenizer, ids), []
+    monkeypatch.setattr(predict, "TOKENS_AT_ONCE", 2 * len(ids))
+    ask = predict.in_evaluation
+    monkeypatch.setattr(predict, "in_evaluation",
+                        lambda model, batch, *rest: asked.append(len(batch)) or
+                        ask(model, batch, *rest))
+    assert torch.allclose(word_shares(model, tokenizer, ids), whole, rtol=1e-5)
+    assert asked == [2, 2, 1]
+
+
 def test_a_typed_mask_has_no_share(model, tokenizer):
     ids = torch.tensor(tokenizer.encode("the [MASK] of the sea"))
     shares = word_shares(model, tokenizer, ids)
@@ -186,10 +199,12 @@ def test_the_command_answers_a_file_line_by_line(shipped, tmp_path, capsys, monk
     (b"the [MASK] .\nno hole\n", "Line 2 of '.*q.txt': The text 'no hole' has no"),
     (b"the [MASK] .\n\nthe [MASK] .\n", "Line 2"),
     (b"a [MASK]\n[MASK]" + b" the sea" * 20, "Line 2 .* 43 tokens"),
+    (b"a [MASK]\n" * 30, "more than 199 bytes; pass it in parts"),
     (b"", "is empty"), (b"\xff\xfe", "UTF-8"), (None, "No such file"),
 ])
 def test_a_bad_file_is_refused_before_anything_is_printed(shipped, tmp_path, refused, capsys,
-                                                          content, words):
+                                                          content, words, monkeypatch):
+    monkeypatch.setattr("bertlib.plumbing.page.MOST_BYTES", 199)
     path = tmp_path / "q.txt"
     if content is not None:
         path.write_bytes(content)

@@ -14,7 +14,7 @@ from conftest import document
 
 import bertlib
 from bertlib.checkpoint import Checkpoints
-from bertlib.data import ensure_datasets
+from bertlib.data import ensure_datasets, load_dataset
 from bertlib.plumbing.dataset_file import read_header
 from bertlib.plumbing.dataset_folder import find_datasets
 from bertlib.plumbing.files import PROJECT, InputError
@@ -25,6 +25,7 @@ from bertlib.plumbing.vocab import save_vocab
 from bertlib.prepare_mlm_dataset import PrepareConfig, prepare
 from bertlib.pretrain import is_finished, main, pretrain
 from bertlib.settings import Settings
+from bertlib.tokens import Tokenizer
 
 SMALL = dict(max_iters=6, val_interval=3, batch_size=8)
 
@@ -117,6 +118,12 @@ def test_new_text_or_a_new_vocabulary_in_the_base_folder_makes_the_data_anew(own
     assert second != first
     save_vocab([*tokenizer.vocab, "zzzz"], own / "vocab" / "vocab.txt")
     assert read_header(ensure_datasets(own, "english", 32).val).vocab_size == len(tokenizer) + 1
+    rules = own / "vocab" / "tokenizer_config.json"
+    for change in ({"do_lower_case": False}, {"tokenize_chinese_chars": False}):
+        rules.write_text(json.dumps(change))
+        files = ensure_datasets(own, "english", 32)
+        assert load_dataset(files.val, Tokenizer.load(own / "vocab")).header.origin.rules() == (
+            Tokenizer.load(own / "vocab").rules.as_dict())
     for path in (own / "input").iterdir():
         path.unlink()
     assert ensure_datasets(own, "english", 32).val.exists()  # nothing to make it from: as it is

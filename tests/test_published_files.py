@@ -9,7 +9,9 @@ from parity import REFERENCE, their_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, BertModel
 
-from bertlib.huggingface.published import load_encoder, load_published
+from bertlib.finetune import Tuning, build
+from bertlib.huggingface import load_encoder
+from bertlib.huggingface.published import load_published, load_published_encoder
 from bertlib.plumbing.files import InputError
 from bertlib.plumbing.vocab import load_vocab
 from bertlib.tokens import Tokenizer
@@ -159,6 +161,9 @@ def test_an_encoder_is_read_with_and_without_a_head(published, with_head):
         with pytest.raises(InputError, match="no 'bert.embeddings.*its masked-word head"):
             load_published(published)
     encoder, _ = load_encoder(published)
+    assert torch.equal(encoder(IDS), load_published_encoder(published)[0](IDS))
+    tuned, _ = build(published, ("one", "two"), Tuning())
+    assert torch.equal(tuned.encoder.eval()(IDS), encoder(IDS))
     wanted = (theirs.bert if with_head else theirs)(IDS).last_hidden_state
     assert torch.allclose(encoder(IDS), wanted, atol=1e-4)
 
@@ -166,4 +171,4 @@ def test_an_encoder_is_read_with_and_without_a_head(published, with_head):
 def test_an_encoder_with_a_layer_too_many_is_refused(published):
     change(published, "config.json", "num_hidden_layers", value=1)
     with pytest.raises(InputError, match="layer.1.*num_hidden_layers 1"):
-        load_encoder(published)
+        load_published_encoder(published)

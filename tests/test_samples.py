@@ -21,3 +21,8 @@ def test_sentences_of_another_text_hide_one_token_each(dataset, tokenizer):
     for sentence in sentences:
         ids = tokenizer.encode(sentence)
         assert ids.count(tokenizer.special.mask) == 1 and 8 <= len(ids) <= 20
+
+
+def test_sentences_fit_into_the_chunks_that_they_are_taken_from(dataset, tokenizer):
+    many = some_sentences(dataset, tokenizer, count=len(dataset), length=30)
+    assert max(len(tokenizer.encode(text)) for text in many) <= dataset.header.max_len

@@ -19,7 +19,7 @@ from bertlib.data import EMBEDDED
 from bertlib.parameters import RULE, base_folder
 from bertlib.plumbing.commands import Parser
 from bertlib.plumbing.files import InputError, check_output_folder, nearest
-from bertlib.plumbing.records import append_record, open_lines, read_records
+from bertlib.plumbing.records import add_record, read_records
 from bertlib.plumbing.runlog import read_metrics
 from bertlib.pretrain import build, describe
 from bertlib.settings import Settings
@@ -193,7 +193,6 @@ def main(arguments: list[str] | None = None) -> None:
     base = base_folder(options.base)
     for row in rows:
         result = measure(row, options.minutes, options.seed, options.chunks, base, options.label)
-        with open_lines(options.out) as stream:
-            append_record(stream, {"group": options.group, **result})
+        add_record(options.out, {"group": options.group, **result})
         print(f"{row.name:26} {result['tokens'] / 1e6:6.2f} M tokens  loss "
               f"{result['val_loss']:.3f}  accuracy {result['val_accuracy']:.2%}", flush=True)

@@ -27,7 +27,7 @@ from bertlib.parameters import RULE, base_folder
 from bertlib.plumbing.commands import Parser
 from bertlib.plumbing.device import autocast
 from bertlib.plumbing.files import InputError, check_output_folder, nearest
-from bertlib.plumbing.records import append_record, open_lines, write_json
+from bertlib.plumbing.records import add_record, write_json
 from bertlib.plumbing.runlog import read_metrics
 from bertlib.scoring import evaluate
 
@@ -139,8 +139,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name in given.rows or ROWS:
         result = measure(name, recipe(name, given.seed, given.steps, given.rates), base,
                          given.label)
-        with open_lines(given.out) as stream:
-            append_record(stream, result)
+        add_record(given.out, result)
         print(f"{name:20} loss {result['val_loss']:.3f}  accuracy {result['val_accuracy']:.2%}",
               flush=True)
     return None

@@ -25,7 +25,7 @@ from bertlib.parameters import RULE, base_folder
 from bertlib.plumbing.commands import Parser
 from bertlib.plumbing.contexts import around
 from bertlib.plumbing.files import InputError, check_output_folder
-from bertlib.plumbing.records import append_record, open_lines, read_json, read_records
+from bertlib.plumbing.records import add_record, read_json, read_records
 from bertlib.plumbing.runs import Identity
 
 FIT, EXAM, AT_ONCE = 64, 512, 32  # chunks: the last ones fit, the first ones are scored; a batch
@@ -112,8 +112,7 @@ def bench_experts(arguments: list[str]) -> None:
         counted = Surroundings(np.concatenate([ids.numpy() for ids in train.slices()]),
                                len(tokenizer), val.header.special)
         found = multiply(model, counted, val, Masker(tokenizer), given.fit, given.exam)
-        with open_lines(given.out) as stream:
-            append_record(stream, {**report, **found._asdict()})
+        add_record(given.out, {**report, **found._asdict()})
         print(f"{report['tokens'] / 1e6:6.2f} M tokens  network {found.network_accuracy:.1%}  with "
               f"counts {found.product_accuracy:.1%}  (error {found.error:.2%})", flush=True)
 

@@ -31,7 +31,7 @@ from bertlib.plumbing.commands import Parser
 from bertlib.plumbing.device import machine_name
 from bertlib.plumbing.files import PROJECT, InputError, check_output_folder, nearest
 from bertlib.plumbing.metrics import confusion, of_classes
-from bertlib.plumbing.records import append_record, open_lines, read_records
+from bertlib.plumbing.records import add_record, read_records
 from bertlib.plumbing.tables import Row, class_names, class_numbers, read_rows
 from bertlib.scoring import evaluate
 
@@ -211,7 +211,6 @@ def main(arguments: list[str] | None = None) -> None:
                   else tune_once(run, rows, options.seed))
         told = {"group": options.group, "name": run.name, "task": run.task,
                 "examples": run.examples or len(rows["train"]), "seed": options.seed}
-        with open_lines(options.out) as stream:
-            append_record(stream, told | result)
+        add_record(options.out, told | result)
         print(f"{run.task:8} {run.title:28} seed {options.seed} test accuracy "
               f"{result['test']['accuracy']:.1%}", flush=True)

@@ -20,7 +20,7 @@ from bertlib.masking import Masked, NextToken
 from bertlib.parameters import RULE, base_folder
 from bertlib.plumbing.commands import Parser
 from bertlib.plumbing.files import InputError, check_output_folder, nearest
-from bertlib.plumbing.records import append_record, open_lines, read_records
+from bertlib.plumbing.records import add_record, read_records
 from bertlib.plumbing.runlog import read_metrics
 from bertlib.pretrain import build, describe
 from bertlib.settings import Settings
@@ -122,8 +122,7 @@ def bench_race(arguments: list[str]) -> None:
     for name in given.rows or rows:
         result = measure(rows[name], given.preset, base, given.label, max_iters=given.steps,
                          seed=given.seed)
-        with open_lines(given.out) as stream:
-            append_record(stream, result)
+        add_record(given.out, result)
         print(f"{name:20} {result['curve'][-1][2] / 1e3:8,.0f} thousand words graded  loss "
               f"{result['val_loss']:.3f} (frequencies {result['unigram_loss']:.3f})", flush=True)
 

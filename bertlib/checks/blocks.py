@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from bertlib.bert import BertConfig
 from bertlib.blocks import Block
@@ -125,58 +125,6 @@ def check_dropout(answer):
     require(float((whole != x).float().mean()) < 1e-3, "with p = 0 everything stays as it is")
     require(not any("dropout" in name for name in called), "the values are right, but a dropout of "
             "PyTorch makes them; write it with torch.rand")
-
-
-def pre_norm_mistakes(x: Tensor, attend, think, norm_1, norm_2) -> dict[str, Tensor]:
-    """What known mistakes in a pre-norm block return."""
-    h = x + attend(norm_1(x))
-    post = norm_1(x + attend(x))
-    first, second = norm_1(x), norm_2(h)
-    normed = first + attend(first)
-    return {
-        "the norm stands after the addition: that is post-norm": norm_2(post + think(post)),
-        "the residual is taken from the normed x, in both halves; add to x itself":
-            norm_2(normed) + think(norm_2(normed)),
-        "the first residual is taken from the normed x; add to x itself":
-            normed + think(norm_2(normed)),
-        "the second residual is taken from the normed x; add to x itself": second + think(second),
-        "the second residual was forgotten: add what the feed-forward returns": think(second),
-        "the first residual was forgotten: add what attention returns":
-            attend(first) + think(norm_2(attend(first))),
-        "both residuals were forgotten": think(norm_2(attend(first))),
-        "the second residual goes back to the old x; what attention added is lost":
-            x + think(second),
-        "the feed-forward reads the old x; it comes after attention": h + think(norm_2(x)),
-        "the norm is put on what the sublayer returns; put it on what the sublayer reads":
-            x + norm_1(attend(x)) + norm_2(think(x + norm_1(attend(x)))),
-        "the second norm was forgotten": h + think(h),
-        "the first norm was forgotten": x + attend(x) + think(norm_2(x + attend(x))),
-        "norm_1 is used twice; the second half has norm_2": h + think(norm_1(h)),
-        "both norms were forgotten": x + attend(x) + think(x + attend(x)),
-        "the two halves are exchanged: attention comes first":
-            x + think(norm_2(x)) + attend(norm_1(x + think(norm_2(x)))),
-        "the second half is missing": h,
-        "one norm too many: the stream itself is not normed inside a block":
-            norm_2(h + think(second)),
-        "nothing was added to x": x,
-    }
-
-
-@checker
-@torch.no_grad()
-def check_pre_norm(answer):
-    """answer(x [B, T, D], attend, think, norm_1, norm_2) -> [B, T, D]."""
-    draw = torch.Generator().manual_seed(1)
-    x, mix = torch.randn(2, 3, 4, generator=draw), torch.rand(3, 3, generator=draw)
-    wide, back = torch.randn(4, 8, generator=draw), torch.randn(8, 4, generator=draw)
-    norm_1, norm_2 = nn.LayerNorm(4), nn.LayerNorm(4)
-    for norm in (norm_1, norm_2):
-        norm.weight.copy_(torch.rand(4, generator=draw) + 0.5)
-        norm.bias.copy_(torch.randn(4, generator=draw))
-    given = (lambda h: mix @ h @ wide[:, :4], lambda h: F.gelu(h @ wide) @ back, norm_1, norm_2)
-    middle = x + given[0](norm_1(x))
-    expect(answer(x, *given), middle + given[1](norm_2(middle)), pre_norm_mistakes(x, *given),
-           "first x = x + attend(norm_1(x)), then the same with think and norm_2")
 
 
 COUNT_MISTAKES = {

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from bertlib.attention import padding_bias
 from bertlib.bert import BertConfig
 from bertlib.checks import NotYet, checker, expect, require
-from bertlib.checks.blocks import pre_norm_mistakes
 
 Step = Callable[[Tensor], Tensor]
 
@@ -101,6 +100,42 @@ def _pre_norm(x: Tensor, attend: Step, think: Step, norm_1: Step, norm_2: Step) 
     return h + think(norm_2(h))
 
 
+def _pre_norm_mistakes(x: Tensor, attend: Step, think: Step, norm_1: Step,
+                       norm_2: Step) -> dict[str, Tensor]:
+    """What known mistakes in a pre-norm block return."""
+    h = x + attend(norm_1(x))
+    post = norm_1(x + attend(x))
+    first, second = norm_1(x), norm_2(h)
+    normed = first + attend(first)
+    return {
+        "the norm stands after the addition: that is post-norm": norm_2(post + think(post)),
+        "the residual is taken from the normed x, in both halves; add to x itself":
+            norm_2(normed) + think(norm_2(normed)),
+        "the first residual is taken from the normed x; add to x itself":
+            normed + think(norm_2(normed)),
+        "the second residual is taken from the normed x; add to x itself": second + think(second),
+        "the second residual was forgotten: add what the feed-forward returns": think(second),
+        "the first residual was forgotten: add what attention returns":
+            attend(first) + think(norm_2(attend(first))),
+        "both residuals were forgotten": think(norm_2(attend(first))),
+        "the second residual goes back to the old x; what attention added is lost":
+            x + think(second),
+        "the feed-forward reads the old x; it comes after attention": h + think(norm_2(x)),
+        "the norm is put on what the sublayer returns; put it on what the sublayer reads":
+            x + norm_1(attend(x)) + norm_2(think(x + norm_1(attend(x)))),
+        "the second norm was forgotten": h + think(h),
+        "the first norm was forgotten": x + attend(x) + think(norm_2(x + attend(x))),
+        "norm_1 is used twice; the second half has norm_2": h + think(norm_1(h)),
+        "both norms were forgotten": x + attend(x) + think(x + attend(x)),
+        "the two halves are exchanged: attention comes first":
+            x + think(norm_2(x)) + attend(norm_1(x + think(norm_2(x)))),
+        "the second half is missing": h,
+        "one norm too many: the stream itself is not normed inside a block":
+            norm_2(h + think(second)),
+        "nothing was added to x": x,
+    }
+
+
 @checker
 @torch.no_grad()
 def check_block(answer):
@@ -109,7 +144,7 @@ def check_block(answer):
     Its parts are attention, attention_norm, feed_forward and ffn_norm.
     """
     _check_order(answer, "post", _post_norm, _post_norm_mistakes)
-    _check_order(answer, "pre", _pre_norm, pre_norm_mistakes)
+    _check_order(answer, "pre", _pre_norm, _pre_norm_mistakes)
     _check_dropout_of(answer)
 
 

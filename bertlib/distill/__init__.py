@@ -94,7 +94,7 @@ def distill(start: Path = MODEL, out: Path = Path("student"), distilling: Distil
         score = trainer.run(progress)
         if trainer.stopped:
             return None
-        report = describe(trainer, score, label, distilling) | {"teacher": str(start)}
+        report = describe(trainer, score, label, distilling) | {"teacher": Path(start).name}
         (made := run.folder / "model").mkdir(exist_ok=True)
         (save_published if is_published(model.config) else save_shipped)(
             model, tokenizer, made, report)

@@ -27,8 +27,7 @@ def parser() -> Parser:
     add("--label", default=EMBEDDED, help=f"of the datasets to train on (default {EMBEDDED})")
     add("--resume", default="auto", help="auto, never, or the path of a run")
     for field in fields(Distilling):
-        kind = field.type if callable(field.type) else str
-        add(f"--{field.name.replace('_', '-')}", type=kind, default=field.default,
+        add(f"--{field.name.replace('_', '-')}", type=field.type, default=field.default,
             metavar="VALUE", help=f"default {field.default}")
     return parse
 

@@ -22,7 +22,7 @@ from bertlib.bert import BertForMaskedLM
 from bertlib.finetune.classifier import Answer, Classifier, predict, read, score
 from bertlib.finetune.examples import Examples, LengthBatches
 from bertlib.finetune.folder import load, save
-from bertlib.huggingface import load as load_pretrained
+from bertlib.huggingface import load_encoder
 from bertlib.optim import parameter_groups
 from bertlib.plumbing.files import InputError, check_new_folder, sha256
 from bertlib.plumbing.limits import Limits, SettingError, check_fields
@@ -143,9 +143,10 @@ def layer_groups(model: Classifier, tuning: Tuning) -> list[dict[str, Any]]:
 def build(start: Path, labels: Sequence[str], tuning: Tuning) -> tuple[Classifier, Tokenizer]:
     """A classifier on the encoder of a pretrained model, or on one like it with random weights.
 
-    `start`: as `bertlib.load` takes it. `InputError` if it is too short or shallow for `tuning`.
+    `start`: as `bertlib.load` takes it; of a published one the encoder is enough. `InputError` if
+    it is too short or shallow for `tuning`.
     """
-    pretrained, tokenizer = load_pretrained(start)
+    pretrained, tokenizer = load_encoder(start)
     config, longest = pretrained.config, pretrained.config.seq_len
     if not 8 <= (max_len := tuning.max_len or longest) <= longest:
         raise SettingError("max_len", tuning.max_len, f"must lie in 8..{longest}, what the model "
@@ -157,7 +158,7 @@ def build(start: Path, labels: Sequence[str], tuning: Tuning) -> tuple[Classifie
     encoder = BertForMaskedLM(replace(config, seq_len=max_len, dropout=tuning.dropout,
                                       attention_dropout=tuning.dropout)).encoder
     if not tuning.from_scratch:
-        state = pretrained.encoder.state_dict()
+        state = pretrained.state_dict()
         if encoder.embeddings.position is not None:
             state["embeddings.position.weight"] = state["embeddings.position.weight"][:max_len]
         encoder.load_state_dict(state)

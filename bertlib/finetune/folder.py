@@ -73,7 +73,7 @@ def load(folder: Path) -> tuple[Classifier, Tokenizer]:
 
     if (folder / TRAINING).exists():
         told = read_json(folder / TRAINING, Training, "get the folder again")
-        check_hash(folder / WHOLE, told["weights_sha256"])
+        check_hash(folder / WHOLE, told["weights_sha256"], TRAINING)
         check_words(tokenizer, told["vocab_sha256"], told["rules"], config, folder)
     with held_back(), torch.device("meta"):  # no memory is taken before all shapes fit
         outline = fresh()

@@ -63,13 +63,6 @@ def speeches(texts: Path = TEXTS) -> list[Speech]:
     return found
 
 
-def held_out_speeches(texts: Path = TEXTS) -> dict[str, list[str]]:
-    """The titles of the speeches that validate ("val") and that test, by year."""
-    found = speeches(texts)
-    return {split: [speech.title for speech in found if speech.split == split]
-            for split in SPLITS[1:]}
-
-
 def periods(train: int = 2_000, held: int = 500, seed: int = 1,
             texts: Path = TEXTS) -> dict[str, list[Row]]:
     """Rows of each split in a drawn order: so many of each period to train on, and held out.

@@ -13,12 +13,13 @@ from typing import Any, TypedDict
 import msgspec
 from safetensors.torch import save
 
-from bertlib.bert import BertConfig, BertForMaskedLM
+from bertlib.bert import BertConfig, BertForMaskedLM, Encoder
 from bertlib.checkpoint import Checkpoints
 from bertlib.huggingface.published import (
     TIED,
     build,
     load_published,
+    load_published_encoder,
     outline,
     read_config,
 )
@@ -105,6 +106,14 @@ def load(folder: Path = MODEL, best: bool = False,
     return model, tokenizer
 
 
+def load_encoder(folder: Path = MODEL) -> tuple[Encoder, Tokenizer]:
+    """As `load`, without the head; a published model needs to have none."""
+    if kind_of(folder) == "published" and not (Path(folder) / TRAINING).exists():
+        return load_published_encoder(folder)
+    model, tokenizer = load(folder)
+    return model.encoder, tokenizer
+
+
 def read_shape(told: Any, path: Path) -> BertConfig:
     """The shape that a JSON file tells; `InputError` if it tells none."""
     try:
@@ -153,7 +162,7 @@ def load_checked(folder: Path) -> tuple[BertForMaskedLM, Tokenizer]:
     if not (folder / TRAINING).exists():
         return load_published(folder)
     told = read_json(folder / TRAINING, Training, "get the folder again")
-    check_hash(folder / WHOLE, told["weights_sha256"])
+    check_hash(folder / WHOLE, told["weights_sha256"], TRAINING)
     model, tokenizer = load_published(folder)
     check_words(tokenizer, told["vocab_sha256"], told["rules"], model.config, folder)
     return model, tokenizer
@@ -187,7 +196,7 @@ def load_shipped(folder: Path) -> tuple[BertForMaskedLM, Tokenizer]:
     own = dict(shapes(outline(config).state_dict()))
     if config.tied:
         del own[TIED]
-    check_hash(Path(folder) / WHOLE, told["weights_sha256"])
+    check_hash(Path(folder) / WHOLE, told["weights_sha256"], "config.json")
     weights = Weights([Path(folder) / WHOLE])
     check_shapes(own, weights.shapes, f"The model in '{folder}'")
     state = weights.read(own)

@@ -168,7 +168,7 @@ def load_published(folder: Path) -> tuple[BertForMaskedLM, Tokenizer]:
     return build(config, found), tokenizer
 
 
-def load_encoder(folder: Path) -> tuple[Encoder, Tokenizer]:
+def load_published_encoder(folder: Path) -> tuple[Encoder, Tokenizer]:
     """The encoder alone of such a folder, whatever heads its weights have or lack.
 
     Errors as in `load_published`.

@@ -113,13 +113,13 @@ def _sharded(folder: Path) -> Weights:
     return weights
 
 
-def check_hash(path: Path, digest: str) -> None:
-    """`InputError` if a weights file has another SHA-256 than its config.json says."""
+def check_hash(path: Path, digest: str, teller: str) -> None:
+    """`InputError` if a weights file has another SHA-256 than the file `teller` beside it says."""
     with _readable(path) as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if found != digest:
         raise InputError(f"The weights '{path}' are damaged: their SHA-256 differs from "
-                         "config.json; get the folder again.")
+                         f"{teller}; get the folder again.")
 
 
 def _check_size(path: Path) -> None:

@@ -25,7 +25,7 @@ from torch import Tensor
 from bertlib.bert import BertConfig, BertForMaskedLM
 from bertlib.huggingface.published import TIED
 from bertlib.huggingface.writing import KIND, is_published
-from bertlib.plumbing.files import InputError
+from bertlib.plumbing.files import InputError, short
 from bertlib.tokens import Tokenizer
 
 Puzzle = tuple[str, str, int]  # where it is from, the text, the seed of the words that are hidden
@@ -68,9 +68,11 @@ def pack(model: BertForMaskedLM, tokenizer: Tokenizer, weights: str = "int8") ->
 
     Matrices are bf16, or those of `BEARS_INT8` int8 with a float for each row; norms and biases
     float32. What else there is to know stands as JSON in the metadata, under "about". Raises
-    `InputError` as `check_published` does.
+    `InputError` as `check_published` does, and if `weights` is none of `WEIGHTS`.
     """
     check_published(model.config)
+    if weights not in WEIGHTS:
+        raise InputError(f"weights is {short(weights)}; it must be one of {', '.join(WEIGHTS)}.")
     tensors = {}
     for name, tensor in model.state_dict().items():
         numbers = tensor.float().cpu().contiguous()

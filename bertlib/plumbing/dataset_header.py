@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Meta
 
 from bertlib.plumbing.files import InputError, short
-from bertlib.plumbing.vocab import SpecialIds
+from bertlib.plumbing.vocab import Rules, SpecialIds
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -37,6 +37,11 @@ class Origin:
     strip_accents: bool | None
     special_ids: SpecialIds
     segment: Literal["token", "text"]  # "token": packed; "text": cut at word boundaries and padded
+    split_chinese: bool = True
+
+    def rules(self) -> dict[str, bool | None]:
+        """How the text was washed, as `vocab.Rules.as_dict` tells it."""
+        return Rules(self.lowercase, self.strip_accents, self.split_chinese).as_dict()
 
 
 @dataclass(frozen=True)

@@ -42,15 +42,16 @@ def pick_device(name: str) -> torch.device:
 
 
 def machine_name(device: torch.device) -> str:
-    """The GPU's name, or the processor's with the number of its cores that can be used."""
+    """The GPU's name, or the processor's with the number of its cores that may be used."""
     if device.type == "cuda":
         return torch.cuda.get_device_name()
     if device.type == "mps":
-        return f"Apple GPU, {os.cpu_count()} cores"
+        return "Apple GPU"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+    return f"{names[0] if names else platform.processor()}, {cores} cores"
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:

@@ -1,5 +1,7 @@
 """What a setting may be, and how a value is refused."""
 
+import math
+import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, NamedTuple
@@ -42,12 +44,16 @@ class Limits(NamedTuple):
 def check_fields(settings: Any, limits: Mapping[str, Limits]) -> None:
     """`SettingError` unless a dataclass's fields have their types and lie within `limits`.
 
-    A bool is no number; a whole number is a fine float.
+    A bool is no number; a whole number is a fine float, and becomes one.
     """
     for field in fields(settings):
         value, kind = getattr(settings, field.name), field.type
-        if type(value) is not kind and not (kind is float and type(value) is int):
+        if kind is float and type(value) is int and abs(value) <= sys.float_info.max:
+            object.__setattr__(settings, field.name, value := float(value))
+        if type(value) is not kind:
             raise SettingError(field.name, value, f"must be {KINDS[kind]}")  # type: ignore[index]
+        if kind is float and not math.isfinite(value):
+            raise SettingError(field.name, value, "must be a finite number")
     for name, allowed in limits.items():
         if not allowed.hold(value := getattr(settings, name)):
             raise SettingError(name, value, str(allowed))

@@ -1,12 +1,13 @@
 """Texts with holes and what is guessed for them: plain values, and where they come from."""
 
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from bertlib.plumbing.files import InputError
-from bertlib.plumbing.records import read_json, write_json
+from bertlib.plumbing.records import MOST_BYTES, read_json, write_json
 
 
 def percent(share: float | None) -> str:
@@ -87,16 +88,19 @@ def load_page(path: Path) -> Page:
 def read_questions(path: Path) -> dict[str, str]:
     """The lines of a file, or of stdin for "-", each by its place, such as Line 3 of 'a.txt'.
 
-    Raises `InputError` if there is no line or if they are no text.
+    Raises `InputError` if there is no line, if they are no text, or more than `MOST_BYTES`.
     """
     name = "stdin" if str(path) == "-" else f"'{path}'"
     try:
-        content = sys.stdin.buffer.read() if name == "stdin" else Path(path).read_bytes()
+        with nullcontext(sys.stdin.buffer) if name == "stdin" else open(path, "rb") as stream:
+            content = stream.read(MOST_BYTES + 1)
         lines = content.decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise InputError(f"Cannot read {name} ({reason}); pass a text file, one text a "
                          "line.") from None
+    if len(content) > MOST_BYTES:
+        raise InputError(f"{name} has more than {MOST_BYTES:,} bytes; pass it in parts.")
     if lines[-1] == "":
         lines.pop()
     if not lines:

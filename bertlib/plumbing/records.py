@@ -91,6 +91,12 @@ def append_record(stream: TextIO, values: dict[str, Any]) -> None:
     stream.write(json.dumps(sealed(values), ensure_ascii=False) + "\n")
 
 
+def add_record(path: Path, values: dict[str, Any]) -> None:
+    """Append one record to a file that holds a line for each."""
+    with open_lines(path) as stream:
+        append_record(stream, values)
+
+
 def read_records(path: Path, kind: Any) -> list[dict[str, Any]]:
     """The records of a file, a line each, as plain values that fit `kind`.
 
