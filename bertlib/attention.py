@@ -57,7 +57,7 @@ def distance_bias(heads: tuple[tuple[float, int], ...], length: int) -> Tensor:
     (0.25, 0) around itself, (0, 0) everywhere.
     Source: ALiBi (Press et al. 2022, section 3), made two-sided; the offsets are this course's.
     """
-    place = torch.arange(length)
+    place = torch.arange(length)  # [T]
     distance = place[None, :] - place[:, None]  # [T, T], key minus query
     rows = [-slope * (distance - offset).abs() for slope, offset in heads]
     return torch.stack(rows)[None].float()
@@ -86,7 +86,7 @@ class MultiHeadAttention(nn.Module):
 
     def queries_and_keys(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What is asked and what is offered: x [B, T, D] -> two of [B, H, T, D/H]."""
-        q, k = self.split(self.query(x)), self.split(self.key(x))
+        q, k = self.split(self.query(x)), self.split(self.key(x))  # [B, H, T, D/H] each
         if self.qk_gain is not None:  # Henry et al. 2020: compare directions, not lengths
             q = F.rms_norm(q, q.shape[-1:]) * self.qk_gain.to(q.dtype)
             k = F.rms_norm(k, k.shape[-1:])
@@ -106,7 +106,7 @@ class MultiHeadAttention(nn.Module):
         them, and bias then broadcasts to [B, H, T, P + T].
         """
         q, k = self.queries_and_keys(x)
-        v = self.split(self.value(x))
+        v = self.split(self.value(x))  # [B, H, T, D/H]
         if past is not None:
             past.append(torch.stack((k, v)))  # [2, B, H, T, D/H]
             k, v = torch.cat(past, dim=-2)  # [B, H, P + T, D/H] each

@@ -83,14 +83,14 @@ def sparse_company(parts: Parts, counts: Tensor, window: int = 4) -> Tensor:
     A pair (word, context) is one number, its cell, so that to count pairs is to sort numbers.
     """
     contexts = counts.topk(min(MOST_CONTEXTS, len(counts))).indices  # [C]
-    column = torch.full((len(counts),), -1)
+    column = torch.full((len(counts),), -1)  # [V]
     column[contexts] = torch.arange(len(contexts))
     column[counts == 0] = -1
     table, waiting = (torch.zeros(0, dtype=torch.long), torch.zeros(0)), []
     for ids in parts:
         for distance in range(1, window + 1):
             left, right = ids[:, :-distance].flatten(), ids[:, distance:].flatten()
-            word, context = torch.cat((left, right)), column[torch.cat((right, left))]
+            word, context = torch.cat((left, right)), column[torch.cat((right, left))]  # [2n]
             cells = (word * len(contexts) + context)[(context >= 0) & (counts[word] > 0)]
             cells, times = cells.sort().values.unique_consecutive(return_counts=True)
             waiting.append((cells, times / distance))

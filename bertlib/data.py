@@ -47,11 +47,11 @@ class Dataset:
 
     def frozen(self, index, masker: Masker) -> Masked:
         """The chunks at `index` with the masks stored in the file."""
-        ids = self.chunks(index)
+        ids = self.chunks(index)  # [B, T]
         positions = torch.from_numpy(self.positions[index].astype(np.int64))  # [B, M]
-        used = positions < ids.shape[1]
-        flat = (positions + torch.arange(len(ids))[:, None] * ids.shape[1])[used]
-        replaced = torch.from_numpy(self.replaced[index].astype(np.int64))[used]
+        used = positions < ids.shape[1]  # [B, M]
+        flat = (positions + torch.arange(len(ids))[:, None] * ids.shape[1])[used]  # [K]
+        replaced = torch.from_numpy(self.replaced[index].astype(np.int64))[used]  # [K]
         return masker.puzzle(ids, flat, ids.reshape(-1)[flat], replaced)
 
 

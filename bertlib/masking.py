@@ -106,12 +106,13 @@ class Masker:
         ids [B, T] -> flat positions [K]. Full rows all get the same number, so that K is fixed.
         """
         candidates = self.maskable[ids]  # [B, T]
-        scores = torch.rand(ids.shape, generator=generator).masked_fill_(~candidates, -1.0)
+        scores = torch.rand(ids.shape, generator=generator)  # [B, T]
+        scores.masked_fill_(~candidates, -1.0)
         counts = candidates.sum(1)  # [B]
-        wanted = n_hidden(counts, rate)
+        wanted = n_hidden(counts, rate)  # [B]
         best = scores.topk(int(wanted.max()), dim=1)  # [B, most], highest score first
-        taken = torch.arange(best.indices.shape[1]) < wanted[:, None]
-        rows = torch.arange(len(ids))[:, None] * ids.shape[1]
+        taken = torch.arange(best.indices.shape[1]) < wanted[:, None]  # [B, most]
+        rows = torch.arange(len(ids))[:, None] * ids.shape[1]  # [B, 1]
         return (rows + best.indices)[taken].sort().values
 
     def replace(self, labels: Tensor, generator: torch.Generator) -> Tensor:
@@ -125,14 +126,14 @@ class Masker:
     def __call__(self, ids: Tensor, generator: torch.Generator, rate: float | None = None):
         """Mask a batch of ids [B, T] (int64); returns `Masked`, leaves `ids` as they are."""
         positions = self.choose(ids, self.config.rate if rate is None else rate, generator)
-        labels = ids.reshape(-1)[positions]
+        labels = ids.reshape(-1)[positions]  # [K]
         return self.puzzle(ids, positions, labels, self.replace(labels, generator))
 
     def puzzle(self, ids: Tensor, positions: Tensor, labels: Tensor, replaced: Tensor) -> Masked:
         """Put `replaced` [K] into a copy of `ids` [B, T] at the flat `positions` [K]."""
         input_ids = ids.reshape(-1).clone()
         input_ids[positions] = replaced
-        attention_mask = ids != self.pad_id
+        attention_mask = ids != self.pad_id  # [B, T]
         return Masked(
             input_ids.view_as(ids),
             positions,

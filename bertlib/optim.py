@@ -58,7 +58,7 @@ def orthogonalise(gradients: Tensor, steps: int = 5) -> Tensor:
 def _polynomial(square: Tensor) -> Tensor:
     """a + b square + c square^2, [n, rows, rows]: what a step multiplies x by from the left."""
     a, b, c = NEWTON_SCHULZ
-    factor = torch.baddbmm(square, square, square, beta=b, alpha=c)
+    factor = torch.baddbmm(square, square, square, beta=b, alpha=c)  # [n, rows, rows]
     factor.diagonal(dim1=-2, dim2=-1).add_(a)
     return factor
 
@@ -69,7 +69,7 @@ def _orthogonalise_wide(x: Tensor, steps: int) -> Tensor:
     Each factor is a polynomial of x x^T, so all commute: the next x x^T is factor (x x^T) factor.
     For float32 only, as the errors of few digits would add up.
     """
-    square = x @ x.mT
+    square = x @ x.mT  # [n, rows, rows]
     factor = product = _polynomial(square)
     for _ in range(steps - 1):
         square = factor @ square @ factor

@@ -118,7 +118,7 @@ class SplitWriter:
 
     def mask(self, ids: np.ndarray) -> Block:
         """Chunks [n, T] with a frozen puzzle each; rows with fewer masks are filled up."""
-        tokens = torch.from_numpy(ids.astype(np.int64))
+        tokens = torch.from_numpy(ids.astype(np.int64))  # [n, T]
         puzzle = self.masker(tokens, self.generator)
         rows, columns = puzzle.positions // ids.shape[1], puzzle.positions % ids.shape[1]
         slots = torch.arange(len(rows)) - torch.searchsorted(rows, rows)  # 0, 1, 2 in each row

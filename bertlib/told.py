@@ -63,7 +63,7 @@ def wave_table(rates: Tensor, length: int) -> Tensor:
 
 def turn(rates: Tensor, offset: int) -> Tensor:
     """The matrix [2n, 2n] that makes the waves of a place those of `offset` tokens further on."""
-    cos, sin = (rates * offset).cos().diag(), (rates * offset).sin().diag()
+    cos, sin = (rates * offset).cos().diag(), (rates * offset).sin().diag()  # [n, n] each
     return torch.cat((torch.cat((cos, sin), 1), torch.cat((-sin, cos), 1)))
 
 

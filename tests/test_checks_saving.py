@@ -121,7 +121,7 @@ def test_right_answers_pass_however_they_are_written(answer):
 
 
 @pytest.mark.parametrize(("answer", "words"), [
-    (OneFile, "1 states lie in the folder"),
+    (OneFile, "the folder holds 1 of the states"),
     (InMemory, "a new object finds nothing"),
     (Direct, "takes up half a file; write to another name"),
     (Swallows, "saved without a word"),
@@ -129,7 +129,7 @@ def test_right_answers_pass_however_they_are_written(answer):
      "an empty folder is no error: return None: it stops with IndexError"),
     (mine(sort=staticmethod(str)), "compare numbers"),
     (mine(entries=lambda self: Mine.entries(self)[::-1]), "8, not 10"),
-    (mine(save=Mine.write), "3 states lie in the folder"),
+    (mine(save=Mine.write), "the folder holds 3 of the states"),
     (mine(is_whole=lambda self, entry: True), "keep a hash of each file"),
     (mine(newest=stops_at_damage), "pass it over for the one before"),
     (mine(newest=gives_up), "should return step 9"),

@@ -12,6 +12,7 @@ import nbformat
 import pytest
 
 from bertlib.bench.ablate import GROUPS, read_rows
+from bertlib.bench.experts import read_experts
 from bertlib.plumbing.files import PROJECT
 from bertlib.plumbing.records import sealed
 
@@ -19,6 +20,7 @@ NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 REAL = PROJECT / "assets" / "07_pretrain"
 LEVERS = PROJECT / "assets" / "12_efficiency"
 EARLIER = LEVERS / "earlier"  # of an architecture and a split that the course has left
+EXPERTS = LEVERS / "experts.jsonl"
 RUNS = (REAL, *(LEVERS / name for name in (
     "fast_10", "bert_10_double_rates", "bert_long", "bert_hour", "fast_hour")))
 
@@ -136,12 +138,21 @@ def test_the_efficiency_lesson_tells_the_numbers_of_its_files():
     assert f"At 6 x 768 counting is worth {100 * (counts - random):.1f} points" in text
     small, large = (load(EARLIER / f"fast_10_batch{size}" / "report.json") for size in (16, 32))
     assert f"16 has {small['val_accuracy']:.1%}, 32 has {large['val_accuracy']:.1%}" in text
+    experts = read_experts(EXPERTS)
+    assert f"{experts[0]['steps']} steps counts carry the answer" in text
+    assert len({(row["masked_words"], row["on_the_way"]["six_loss"]) for row in experts}) == 1
+    assert f"({experts[0]['on_the_way']['six_accuracy']:.1%} on these" in text
+    last = experts[-1]
+    gain = last["product_accuracy"] - last["network_accuracy"]
+    assert f"{last['tokens'] / 1e6:.0f} million tokens the gain is {100 * gain:.1f} points" in text
+    assert 2.5 < gain / last["error"] < 3.5
     lines = load(LEVERS / "throughput.json")["lines"]
     for kind in ("float32", "bfloat16"):
         assert f"{lines[f'bertlib {kind}, no dropout']['to_equal']:.1f} times" in text
 
 
-@pytest.mark.parametrize("path", sorted(LEVERS.glob("*.jsonl")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(set(LEVERS.glob("*.jsonl")) - {EXPERTS}),
+                         ids=lambda path: path.stem)
 def test_stored_rows_are_those_that_the_command_would_run(path):
     for row in read_rows(path):
         known = {known.name: known for known in GROUPS[row["group"]]}[row["name"]]
@@ -155,7 +166,7 @@ def test_stored_rows_are_those_that_the_command_would_run(path):
 
 @pytest.mark.parametrize("folder", [LEVERS, EARLIER], ids=lambda folder: folder.name)
 def test_all_runs_of_the_efficiency_lesson_solved_the_same_puzzle(folder):
-    rows = [row for path in folder.glob("*.jsonl") for row in read_rows(path)]
+    rows = [row for path in {*folder.glob("*.jsonl")} - {EXPERTS} for row in read_rows(path)]
     assert len({row["masked_words"] for row in rows}) == bool(rows)
     assert len({row["unigram_loss"] for row in rows}) == bool(rows)
     reports = [load(path) for path in folder.glob("*/report.json")]

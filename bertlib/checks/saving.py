@@ -72,8 +72,8 @@ def _judge_found(answer: Answer, folder: Path, found: Any) -> None:
         require(alike(one, state_of(10)), f"newest() of {who} is not the state as it was saved"
                 + ("; training goes on in the same tensors" if one is found else ""))
     files = len(contents(folder))
-    require(files == 2, f"after three saves {files} states lie in the folder; the newest two should"
-            + (": a damaged one needs one before it" if files < 2 else ""))
+    require(files == 2, f"after three saves the folder holds {files} of the states; the newest two "
+            "should lie there" + (": a damaged one needs one before it" if files < 2 else ""))
 
 
 def _judge_half(answer: Answer, folder: Path) -> None:
