@@ -82,7 +82,8 @@ def attend(x, w_q, w_k, w_v, kept, joined=True, scale=True, own=True):
     keys = torch.cat((kept[0], (x @ w_k)[None]))
     values = torch.cat((kept[1], (x @ w_v)[None]))
     k, v = (keys, values) if own else kept
-    scores = k @ (x @ w_q) / (math.sqrt(len(x)) if scale else 1)
+    by = scale(x, k) if callable(scale) else math.sqrt(len(x)) if scale else 1
+    scores = k @ (x @ w_q) / by
     return scores.softmax(0) @ v, (keys, values) if joined else kept
 
 
@@ -199,6 +200,11 @@ WRONG = [
     (check_kept, lambda x, w_q, w_k, w_v, kept: (x @ w_v, kept), "were not kept for the next"),
     (check_kept, itself, "reads itself alone"),
     (check_kept, lambda *a: attend(*a, scale=False), "not divided by the root"),
+    (check_kept, lambda *a: attend(*a, scale=lambda x, k: len(x)), "divided by D; by its root"),
+    (check_kept, lambda *a: attend(*a, scale=lambda x, k: len(k) ** 0.5), "number of keys"),
+    (check_top_k, lambda s, k: s.where(top_k(s, k) > 0, 0) / s.where(top_k(s, k) > 0, 0).sum(),
+     "each row sums to 1"),
+    (check_top_k, lambda s, k: (top_k(s, k) > 0) / k, "made them all alike"),
     (check_kept, lambda *a: attend(*a, own=False), "does not read itself"),
     (check_kept, lambda *a: attend(*a, joined=False), "after token 1 there are 0 keys"),
     (check_kept, attend_over_tokens, "keep the tokens and make their keys"),

@@ -89,6 +89,8 @@ def check_blocks(answer: Answer) -> None:
     for teacher, student in ((12, 6), (4, 2), (12, 3), (6, 1)):
         step = teacher // student
         got = answer(teacher, student)
+        require(not isinstance(got, list | tuple) or all(isinstance(n, int) for n in got),
+                "numbers of blocks are whole numbers: divide by //, not by /")
         expect(list(got) if isinstance(got, range) else got, list(range(0, teacher, step)), {
             "these are the lowest blocks; take one of each so many": list(range(student)),
             "these are the highest blocks; take one of each so many":
@@ -176,3 +178,6 @@ def check_state_loss(answer: Answer) -> None:
     expect(answer(7 * student, student), 0.0, hint="longer is not another direction: 7 x and x "
            "should have a loss of 0", tolerance=1e-5)
     expect(answer(-student, student), 2.0, hint="opposite directions should have a loss of 2")
+    got = answer(student.clone().requires_grad_(), teacher)
+    require(isinstance(got, Tensor) and got.requires_grad, "no gradient flows back to the "
+            "student's states; return a tensor, not a number")

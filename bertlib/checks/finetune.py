@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bertlib.checks import checker, expect, mistakes, require
-from bertlib.checks.calling import Answer
+from bertlib.checks.calling import Answer, NotYet
 
 # What may go wrong in the head: each part, its right choice first, then mistakes in words.
 HEAD_CHOICES: dict[str, dict[Any, str]] = {
@@ -136,6 +136,8 @@ def check_pad(answer):
             f"it was filled up with 0; the id of [PAD] is given, here {pad}":
                 ids.where(real, torch.tensor(0)),
         }, "each row: its ids, then pad until it is as long as the longest")
+        require(isinstance(got[0], Tensor) and got[0].dtype == torch.int64, "the ids must be an "
+                "int64 tensor: an embedding looks rows up by whole numbers")
         mask = torch.as_tensor(got[1])
         require(mask.shape == ids.shape, f"the mask has the shape {tuple(mask.shape)}, the ids "
                 f"{tuple(ids.shape)}")
@@ -160,6 +162,8 @@ def check_rates(answer):
             "the order is turned round: the embeddings come first and have the smallest rate":
                 right[::-1],
             "the head has the full rate, without a factor": [value * decay for value in right],
+            "the head has more than the full rate; its exponent is 0":
+                [value / decay for value in right],
             "the last block is one layer below the head: its rate has one factor":
                 [*right[1:-1], rate, rate],
             "the embeddings are missing: they are the lowest layer": right[1:],
@@ -217,11 +221,16 @@ def check_matthews(answer):
             got = float(answer(torch.tensor(table, dtype=torch.float64)))
         except (TypeError, ValueError):
             got = math.nan
+        except NotYet as reason:  # a division by zero, told already
+            if not isinstance(reason.__cause__, ZeroDivisionError):
+                raise
+            got = math.nan
         require(root > 0 or math.isfinite(got), "where one class was never guessed the root is 0; "
                 "the correlation is 0 there, not a division by zero")
         wrong = {"that is the accuracy": (a + d) / whole}
         if root:
             wrong |= {
+                "the sign was lost: where most guesses are wrong it is below 0": abs(right),
                 "the sign is turned round": -right,
                 "divide by the *root* of the product of the four sums": (a * d - b * c) / root**2,
                 "the sums of the rows and those of the columns both go under the root":

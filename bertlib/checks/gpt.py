@@ -156,6 +156,9 @@ def check_top_k(answer):
         wrong = {
             "nothing was struck out": shares,
             "what is left must sum to 1 again: divide by its sum": kept,
+            "each row sums to 1 by itself: divide by its own sum, over the last axis":
+                kept / kept.sum(),
+            "the words that stay keep their shares; you made them all alike": (place < k) / k,
             "these are the k largest alone, sorted; put each back in its place": _renormed(
                 shares.topk(k).values),
             "it keeps one word too many": _renormed(shares.where(place < k + 1, 0)),

@@ -13,14 +13,18 @@ from bertlib.checks.calling import Answer, NotYet
 CHOICES: dict[str, dict[Any, str]] = {
     "reads": {"all": "", "itself": "the new token reads itself alone; it reads all that was kept, "
               "too", "before": "the new token does not read itself; join its key and value first"},
-    "scale": {True: "", False: "the scores are not divided by the root of D"},
+    "scale": {"root": "", "none": "the scores are not divided by the root of D",
+              "width": "the scores are divided by D; by its root",
+              "keys": "the scores are divided by the root of the number of keys; by that of D"},
     "softmax": {True: "", False: "there is no softmax over the scores"},
     "asks": {"query": "", "x": "the token itself asks; make its query first: x @ w_q"},
 }
 
 
-def _read(query: Tensor, keys: Tensor, values: Tensor, scale: bool, softmax: bool) -> Tensor:
-    scores = query @ keys.T / (math.sqrt(len(query)) if scale else 1.0)  # [P + 1]
+def _read(query: Tensor, keys: Tensor, values: Tensor, scale: str, softmax: bool) -> Tensor:
+    width, count = len(query), max(1, len(keys))
+    by = {"root": math.sqrt(width), "none": 1.0, "width": width, "keys": math.sqrt(count)}[scale]
+    scores = query @ keys.T / by  # [P + 1]
     return (scores.softmax(-1) if softmax else scores) @ values  # [D]
 
 

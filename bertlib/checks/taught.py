@@ -90,6 +90,13 @@ def _wrong_losses(student: BertForMaskedLM, teacher: BertForMaskedLM,
             dict(weights=(1.0, 1.0, 1.0)),
         "the weights are in another order: soft targets, hidden words, hidden states":
             dict(weights=(2.0, 5.0, 1.0)),
+        "that is the loss on hidden words alone; add those on soft targets and on hidden states":
+            dict(weights=(0.0, 2.0, 0.0)),
+        "that is the loss on soft targets alone; add those on hidden words and on hidden states":
+            dict(weights=(5.0, 0.0, 0.0)),
+        "T^2 is missing in the loss on soft targets": dict(weights=(5.0 / 2.0**2, 2.0, 1.0)),
+        "the weights run backwards: soft targets 5, hidden words 2, states 1":
+            dict(weights=(1.0, 2.0, 5.0)),
         "the loss on soft targets is missing": dict(weights=(0.0, 2.0, 1.0)),
         "the loss on hidden words is missing": dict(weights=(5.0, 0.0, 1.0)),
         "the loss on hidden states is missing": dict(weights=(5.0, 2.0, 0.0)),
