@@ -115,3 +115,12 @@ def diagnosed():
         said = check(answer)
         assert said.startswith("not yet: ") and words in said, said
     return check_it
+
+
+@pytest.fixture(scope="session")
+def held():
+    """The titles of the speeches that validate and that test."""
+    from bertlib.finetune.periods import speeches
+    found = speeches()
+    return {split: [speech.title for speech in found if speech.split == split]
+            for split in ("val", "test")}

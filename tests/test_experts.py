@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from bertlib.baselines import DOUBT, Surroundings
-from bertlib.bench.experts import bench_experts, multiply, puzzles, read_experts, votes
+from bertlib.bench.experts import bench_experts, multiply, read_experts, votes
 from bertlib.bert import BertConfig, BertForMaskedLM
-from bertlib.data import ensure_datasets, load_dataset
+from bertlib.data import ensure_datasets, in_order, load_dataset
 from bertlib.masking import Masker
 from bertlib.plumbing.contexts import PLACES, around
 from bertlib.pretrain import pretrain
@@ -45,7 +45,7 @@ def test_the_network_the_frequencies_and_six_places_vote(world, tokenizer):
 def test_counts_carry_a_network_that_knows_nothing(world, tokenizer):
     model, counted, val, text = world
     found = multiply(model, counted, val, Masker(tokenizer), fit=48, exam=12)
-    exam = list(puzzles(val, Masker(tokenizer), 0, 12))
+    exam = list(in_order(val, Masker(tokenizer), 32, 12))
     known = Surroundings.fit(text, len(tokenizer), val.header.special)
     near = np.concatenate([around(p.input_ids.numpy(), len(tokenizer))[p.positions.numpy()]
                            for p in exam])

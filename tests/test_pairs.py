@@ -18,16 +18,14 @@ def beside():
     return {speech.title: set(neighbours(speech)) for speech in speeches()}
 
 
-def test_half_are_true_and_no_speech_stands_in_two_splits(found):
-    held = {split: {speech.title for speech in speeches() if speech.split == split}
-            for split in ("val", "test")}
+def test_half_are_true_and_no_speech_stands_in_two_splits(found, held):
     for kind, rows in found.items():
         for split, count in (("train", 400), ("val", 100), ("test", 100)):
             labels = [row.label for row in rows[split]]
             assert [labels.count(name) for name in KINDS[kind]] == [count // 2] * 2
             if split != "train":
-                assert {row.place for row in rows[split]} <= held[split]
-        assert not {row.place for row in rows["train"]} & (held["val"] | held["test"])
+                assert {row.place for row in rows[split]} <= set(held[split])
+        assert not {row.place for row in rows["train"]} & {*held["val"], *held["test"]}
 
 
 def test_the_second_follows_the_first_exactly_if_the_label_says_so(found, beside):

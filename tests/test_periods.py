@@ -16,13 +16,6 @@ def rows():
     return periods()
 
 
-@pytest.fixture(scope="module")
-def held():
-    """The titles of the speeches that validate and that test."""
-    return {split: [speech.title for speech in speeches() if speech.split == split]
-            for split in ("val", "test")}
-
-
 def test_no_speech_and_no_sentence_stands_in_two_parts(rows, held):
     told = [{row.place for row in its} for its in rows.values()]
     said = [row.texts[0].lower() for its in rows.values() for row in its]

@@ -7,7 +7,6 @@ The network and the counted words around each have a vote, log p(w) = sum of wei
 a constant; the weights are fitted on some held-out chunks and scored on others.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from bertlib.baselines import Surroundings, fit_weights
 from bertlib.bert import BertForMaskedLM
-from bertlib.data import Dataset, ensure_datasets, load_dataset
+from bertlib.data import Dataset, ensure_datasets, in_order, load_dataset
 from bertlib.huggingface import load
 from bertlib.masking import Masked, Masker
 from bertlib.parameters import RULE, base_folder
@@ -62,12 +61,6 @@ def votes(model: BertForMaskedLM, counted: Surroundings, puzzle: Masked) -> Tens
     return torch.stack([said, counted.p.log().expand_as(said), *rows[place].unbind(1)])
 
 
-def puzzles(val: Dataset, masker: Masker, first: int, last: int) -> Iterator[Masked]:
-    """The frozen puzzles of chunks `first` to `last`, a few at a time."""
-    for start in range(first, last, AT_ONCE):
-        yield val.frozen(slice(start, min(start + AT_ONCE, last)), masker)
-
-
 def multiply(model: BertForMaskedLM, counted: Surroundings, val: Dataset, masker: Masker,
              fit: int = FIT, exam: int = EXAM) -> Product:
     """Fit the weights on the last `fit` chunks of `val`, and score both on its first `exam`.
@@ -77,11 +70,10 @@ def multiply(model: BertForMaskedLM, counted: Surroundings, val: Dataset, masker
     if fit < 1 or exam < 1 or len(val) < fit + exam:
         raise InputError(f"The validation split has {len(val)} chunks: too few to fit weights on "
                          f"{fit} and score {exam} others; change --fit or --exam.")
-    held = list(puzzles(val, masker, len(val) - fit, len(val)))
-    weights = fit_weights(torch.cat([votes(model, counted, some) for some in held], 1),
-                          torch.cat([some.labels for some in held]))
+    held = val.frozen(slice(len(val) - fit, None), masker)
+    weights = fit_weights(votes(model, counted, held), held.labels)
     losses, right = [], []
-    for some in puzzles(val, masker, 0, exam):
+    for some in in_order(val, masker, AT_ONCE, exam):
         stacked = votes(model, counted, some)
         for answer in (stacked[0], torch.tensordot(weights, stacked, 1)):
             losses.append(F.cross_entropy(answer, some.labels, reduction="none"))
